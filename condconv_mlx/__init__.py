@@ -1,0 +1,1 @@
+"""CondConv for Apple Silicon, in MLX."""

@@ -1,0 +1,1 @@
+"""Trained weights, one safetensors file each, with a model card."""

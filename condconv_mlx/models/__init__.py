@@ -1,1 +1,5 @@
-"""."""
+"""The networks, one file an architecture."""
+
+from condconv_mlx.models.registry import create_model, list_models
+
+__all__ = ["create_model", "list_models"]

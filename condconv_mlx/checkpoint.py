@@ -1,0 +1,120 @@
+"""A model as one safetensors file: weights, and how to build the network that they belong to."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.utils import tree_flatten, tree_unflatten
+
+from condconv_mlx.models import create_model
+
+_KEY = "condconv_mlx"
+
+
+class CheckpointError(ValueError):
+    """A file of weights that cannot be used; the message says why."""
+
+
+def weights_folder() -> Path:
+    """Where the shipped weights lie: in the package, or beside it in a checkout. `CONDCONV_MLX_WEIGHTS` overrides."""
+    if override := os.environ.get("CONDCONV_MLX_WEIGHTS"):
+        return Path(override)
+    installed = Path(__file__).parent / "weights"
+    return installed if installed.is_dir() else Path(__file__).parent.parent / "weights"
+
+
+def list_weights() -> list[str]:
+    """Names of the shipped weights, which `load_model` takes."""
+    return sorted(path.stem for path in weights_folder().glob("*.safetensors") if not path.name.startswith("."))
+
+
+def save_model(model: nn.Module, path: str | Path, dtype: mx.Dtype = mx.float16) -> None:
+    """Write a model from `create_model` for inference.
+
+    Args:
+        model: the network; its `config` and `info` go into the metadata.
+        path: a name ending in `.safetensors`. Written under a temporary name, then renamed.
+        dtype: of kernels and matrices. Vectors (biases, batch normalisation) stay float32.
+
+    Raises:
+        ValueError: if the model has no `config`, or the name another ending.
+    """
+    if not getattr(model, "config", None):
+        raise ValueError("[save_model] only a model made by create_model or load_model can be saved.")
+    arrays = {
+        name: value.astype(dtype if value.ndim > 1 else mx.float32) for name, value in tree_flatten(model.parameters())
+    }
+    write_arrays(path, arrays, {_KEY: json.dumps({"format": 1, "config": model.config, "info": model.info})})
+
+
+def load_model(name_or_path: str | Path) -> nn.Module:
+    """A saved model, in float32 and evaluation mode.
+
+    Args:
+        name_or_path: a name in `list_weights()`, or the path of a safetensors file.
+
+    Raises:
+        CheckpointError: if there is no such file, or it is damaged, or its arrays do not fit the network.
+    """
+    path = Path(name_or_path)
+    if str(name_or_path) in list_weights():
+        path = weights_folder() / f"{name_or_path}.safetensors"
+    arrays, metadata = read_arrays(path)
+    if _KEY not in metadata:
+        raise CheckpointError(f"{path} is not a condconv-mlx model: its metadata has no '{_KEY}' entry.")
+    try:
+        described = json.loads(metadata[_KEY])
+        config, info = dict(described["config"]), dict(described["info"])
+        model = create_model(**config)
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path} describes a network that this version cannot build: {error}") from error
+    assign(model, {name: value.astype(mx.float32) for name, value in arrays.items()}, str(path))
+    model.info.update(info)
+    return model.eval()
+
+
+def assign(model: nn.Module, arrays: dict[str, mx.array], source: str) -> None:
+    """Put arrays into a model by name; `CheckpointError` naming the first that is missing, left over or misshapen."""
+    wanted = dict(tree_flatten(model.parameters()))
+    if missing := sorted(wanted.keys() - arrays.keys()):
+        raise CheckpointError(f"{source} lacks {len(missing)} arrays of the network, the first is {missing[0]}.")
+    if extra := sorted(arrays.keys() - wanted.keys()):
+        raise CheckpointError(f"{source} has {len(extra)} arrays that the network lacks, the first is {extra[0]}.")
+    for name, value in arrays.items():
+        if value.shape != wanted[name].shape:
+            raise CheckpointError(f"{source}: {name} has shape {value.shape}, the network wants {wanted[name].shape}.")
+    model.update(tree_unflatten(list(arrays.items())))
+    mx.eval(model.parameters())
+
+
+def write_arrays(path: str | Path, arrays: dict[str, mx.array], metadata: dict[str, str]) -> None:
+    """Write a safetensors file under a temporary name in the same folder, and rename it."""
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise ValueError(f"the name of a weights file must end in .safetensors, got {path.name}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.safetensors")
+    try:
+        mx.save_safetensors(str(temporary), arrays, metadata)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_arrays(path: str | Path) -> tuple[dict[str, mx.array], dict[str, str]]:
+    """Arrays and metadata of a safetensors file; `CheckpointError` if it is missing or damaged."""
+    path = Path(path)
+    if not path.is_file():
+        known = ", ".join(list_weights()) or "none"
+        raise CheckpointError(f"There is no file {path}. Shipped weights: {known}.")
+    try:
+        loaded: Any = mx.load(str(path), format="safetensors", return_metadata=True)
+        arrays, metadata = loaded
+        # Loading is lazy; a truncated file shows only now.
+        mx.eval(arrays)
+    except Exception as error:  # MLX raises several kinds, RuntimeError among them
+        raise CheckpointError(f"{path} is damaged or no safetensors file: {error}") from error
+    return arrays, metadata

@@ -1,0 +1,52 @@
+"""The conditionally parameterized convolution: routing weights and experts to an output."""
+
+from collections.abc import Sequence
+
+import mlx.core as mx
+
+from condconv_mlx.functional.geometry import Padding
+from condconv_mlx.functional.mixing import mix_experts
+from condconv_mlx.functional.per_example import conv2d_per_example
+
+
+def cond_conv2d(
+    x: mx.array,
+    routing_weights: mx.array,
+    experts: mx.array,
+    bias: mx.array | None = None,
+    *,
+    stride: int | Sequence[int] = 1,
+    padding: Padding = 0,
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+    strategy: str = "auto",
+) -> mx.array:
+    """Convolve every example with its own mixture of experts (paper, section 3).
+
+    Args:
+        x: (N, H, W, Cin).
+        routing_weights: (N, E).
+        experts: (E, O, kh, kw, Cin / groups).
+        bias: (E, O), mixed like the experts, or None.
+        stride, padding, dilation, groups, strategy: as in `conv2d_per_example`.
+
+    Returns:
+        (N, H', W', O): (sum over e of routing_weights[:, e] * experts[e]) * x, plus the mixed bias.
+
+    Raises:
+        ValueError: for shapes, dtypes or arguments that do not fit, with what was given and what is wanted.
+    """
+    if x.ndim != 4:
+        raise ValueError(f"[cond_conv2d] x must be (N, H, W, Cin), got shape {x.shape}.")
+    if experts.ndim != 5:
+        raise ValueError(f"[cond_conv2d] experts must be (E, O, kh, kw, Cin / groups), got shape {experts.shape}.")
+    wanted = (x.shape[0], experts.shape[0])
+    if routing_weights.shape != wanted:
+        raise ValueError(f"[cond_conv2d] routing_weights must be (N, E) = {wanted}, got shape {routing_weights.shape}.")
+    if bias is not None and bias.shape != experts.shape[:2]:
+        raise ValueError(f"[cond_conv2d] bias must be (E, O) = {experts.shape[:2]}, got shape {bias.shape}.")
+    kernels = mix_experts(routing_weights, experts)
+    mixed_bias = None if bias is None else mix_experts(routing_weights, bias)
+    return conv2d_per_example(
+        x, kernels, mixed_bias, stride=stride, padding=padding, dilation=dilation, groups=groups, strategy=strategy
+    )

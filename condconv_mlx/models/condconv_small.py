@@ -1,0 +1,87 @@
+"""A small residual network for images of 28 to 64 pixels: static at first, CondConv from the middle on.
+
+Stem 3×3, then three residual blocks of two 3×3 convolutions, each halving the image: the first static, the other two
+and the classifier CondConv. As in the paper a block has one router, on the pooled input of the block, shared by all its
+convolutions, and dropout on the routing weights.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from condconv_mlx.layers import CondConv2d, CondLinear, Conv2d, Router
+
+
+@dataclass(frozen=True)
+class Settings:
+    """`num_experts=None` is the static network. `width` is the channels of the stem; the blocks have 2, 4 and 4 times that."""
+
+    num_classes: int = 10
+    num_experts: int | None = 8
+    in_channels: int = 3
+    width: int = 32
+    router_dropout: float = 0.1
+
+
+class Block(nn.Module):
+    """Two 3×3 convolutions and a shortcut; x (N, H, W, Cin) -> (N, ceil(H / 2), ceil(W / 2), O)."""
+
+    def __init__(self, in_channels: int, out_channels: int, num_experts: int | None, router_dropout: float):
+        super().__init__()
+
+        def conv(channels: int, kernel_size: int, stride: int) -> nn.Module:
+            padding = kernel_size // 2
+            if num_experts is None:
+                return Conv2d(channels, out_channels, kernel_size, stride, padding, bias=False)
+            return CondConv2d(
+                channels, out_channels, kernel_size, num_experts, stride, padding, bias=False, router=False
+            )
+
+        if num_experts is not None:
+            self.router = Router(in_channels, num_experts, dropout=router_dropout)
+        self.conv1 = conv(in_channels, 3, 2)
+        self.norm1 = nn.BatchNorm(out_channels)
+        self.conv2 = conv(out_channels, 3, 1)
+        self.norm2 = nn.BatchNorm(out_channels)
+        self.shortcut = conv(in_channels, 1, 2)
+        self.norm_shortcut = nn.BatchNorm(out_channels)
+
+    def __call__(self, x: mx.array) -> mx.array:
+        routing = (self.router(x),) if "router" in self else ()
+        y = nn.relu(self.norm1(self.conv1(x, *routing)))
+        y = self.norm2(self.conv2(y, *routing))
+        return nn.relu(y + self.norm_shortcut(self.shortcut(x, *routing)))
+
+
+class CondConvSmall(nn.Module):
+    """x (N, H, W, in_channels) -> logits (N, num_classes)."""
+
+    def __init__(self, settings: Settings):
+        super().__init__()
+        width, experts, dropout = settings.width, settings.num_experts, settings.router_dropout
+        self.stem = Conv2d(settings.in_channels, width, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm(width)
+        self.blocks = [
+            Block(width, 2 * width, None, dropout),
+            Block(2 * width, 4 * width, experts, dropout),
+            Block(4 * width, 4 * width, experts, dropout),
+        ]
+        if experts is None:
+            self.classifier = nn.Linear(4 * width, settings.num_classes)
+        else:
+            self.classifier = CondLinear(4 * width, settings.num_classes, experts)
+            self.classifier.router = Router(4 * width, experts, dropout=dropout)
+
+    def __call__(self, x: mx.array) -> mx.array:
+        x = nn.relu(self.norm(self.stem(x)))
+        for block in self.blocks:
+            x = block(x)
+        return self.classifier(x.mean(axis=(1, 2)))
+
+
+def build(**options: Any) -> tuple[nn.Module, dict[str, Any]]:
+    """The network, and all its settings by name."""
+    settings = Settings(**options)
+    return CondConvSmall(settings), asdict(settings)

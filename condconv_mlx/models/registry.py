@@ -1,0 +1,43 @@
+"""Names of architectures."""
+
+from collections.abc import Callable
+from typing import Any
+
+import mlx.nn as nn
+
+from condconv_mlx.models import condconv_small
+
+_BUILDERS: dict[str, Callable[..., tuple[nn.Module, dict[str, Any]]]] = {"condconv_small": condconv_small.build}
+
+
+def list_models() -> list[str]:
+    """Names that `create_model` takes."""
+    return sorted(_BUILDERS)
+
+
+def create_model(name: str, *, num_classes: int = 10, num_experts: int | None = 8, **options: Any) -> nn.Module:
+    """A network with fresh weights.
+
+    Args:
+        name: one of `list_models()`.
+        num_classes: number of logits.
+        num_experts: experts of each CondConv layer; None is the static network.
+        options: further settings of that architecture, see its module.
+
+    Returns:
+        The network. Its `config` holds these arguments, all settings filled in, and its `info` is empty; both are
+        plain JSON and travel with saved weights.
+
+    Raises:
+        ValueError: for an unknown name or setting.
+    """
+    if name not in _BUILDERS:
+        raise ValueError(f'[create_model] name must be one of {list_models()}, got "{name}".')
+    try:
+        model, settings = _BUILDERS[name](num_classes=num_classes, num_experts=num_experts, **options)
+    except TypeError as error:
+        raise ValueError(f"[create_model] {name} has no such setting: {error}.") from error
+    # Not children of the module: nn.Module keeps dictionaries as containers of parameters, so go around it.
+    object.__setattr__(model, "config", {"name": name, **settings})
+    object.__setattr__(model, "info", {})
+    return model

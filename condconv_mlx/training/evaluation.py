@@ -1,0 +1,69 @@
+"""Accuracy of a model on labelled images."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+
+from condconv_mlx.data import normalise
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a model got right. `confusion[i, j]` counts the images of class i that it took for class j."""
+
+    count: int
+    correct: int
+    loss: float
+    confusion: np.ndarray
+
+    @property
+    def accuracy(self) -> float:
+        """The share of images whose likeliest class is the right one, in [0, 1]."""
+        return self.correct / self.count
+
+
+def evaluate(
+    model: nn.Module,
+    images: np.ndarray,
+    labels: np.ndarray,
+    input_info: dict[str, Any],
+    batch_size: int = 250,
+    on_batch: Callable[[int], None] | None = None,
+) -> Evaluation:
+    """Measure a model.
+
+    Args:
+        model: the network; put into evaluation mode for the time, and back.
+        images: (N, H, W, C) uint8.
+        labels: (N,) integers.
+        input_info: `mean` and `std` by channel, of images scaled to [0, 1].
+        batch_size: images at a time.
+        on_batch: called after each batch with the number of its images.
+
+    Returns:
+        Counts, the mean cross entropy in nats, and the confusion matrix (classes, classes).
+    """
+    if len(images) == 0:
+        raise ValueError("there are no images to evaluate on")
+    was_training = model.training
+    model.eval()
+    confusion, loss = None, 0.0
+    for start in range(0, len(images), batch_size):
+        batch = mx.array(normalise(images[start : start + batch_size], input_info["mean"], input_info["std"]))
+        truth = np.asarray(labels[start : start + batch_size])
+        logits = model(batch)
+        losses = nn.losses.cross_entropy(logits, mx.array(truth), reduction="sum")
+        predicted = np.array(mx.argmax(logits, axis=-1))
+        loss += losses.item()
+        if confusion is None:
+            confusion = np.zeros((logits.shape[1], logits.shape[1]), dtype=np.int64)
+        np.add.at(confusion, (truth, predicted), 1)
+        if on_batch:
+            on_batch(len(truth))
+    model.train(was_training)
+    assert confusion is not None
+    return Evaluation(len(images), int(np.trace(confusion)), loss / len(images), confusion)

@@ -15,7 +15,9 @@ def pair(value: int | Sequence[int], name: str, minimum: int = 1) -> Pair:
     return both[0], both[1]
 
 
-def padding_pairs(padding: Padding, size: Pair, kernel: Pair, stride: Pair, dilation: Pair) -> PaddingPairs:
+def padding_pairs(
+    padding: Padding, size: Sequence[int], kernel: Sequence[int], stride: Pair, dilation: Pair
+) -> PaddingPairs:
     """`padding` as ((top, bottom), (left, right)).
 
     Takes an integer, a pair (height, width), pairs by axis, `"valid"`, or `"same"`. The last is TensorFlow's:
@@ -43,13 +45,15 @@ def _same(size: int, kernel: int, stride: int, dilation: int) -> Pair:
     return total // 2, total - total // 2
 
 
-def output_size(size: Pair, kernel: Pair, stride: Pair, padding: PaddingPairs, dilation: Pair) -> Pair:
+def output_size(
+    size: Sequence[int], kernel: Sequence[int], stride: Pair, padding: PaddingPairs, dilation: Pair
+) -> Pair:
     """Height and width of the output; `ValueError` where the kernel does not fit into the padded input."""
     padded = (size[0] + sum(padding[0]), size[1] + sum(padding[1]))
     reach = ((kernel[0] - 1) * dilation[0] + 1, (kernel[1] - 1) * dilation[1] + 1)
     if padded[0] < reach[0] or padded[1] < reach[1]:
         raise ValueError(
-            f"[condconv] A kernel of {kernel} with dilation {dilation} needs an input of at least {reach}, "
+            f"[condconv] A kernel of {tuple(kernel)} with dilation {dilation} needs an input of at least {reach}, "
             f"got {padded} (height, width) with padding."
         )
     return (padded[0] - reach[0]) // stride[0] + 1, (padded[1] - reach[1]) // stride[1] + 1

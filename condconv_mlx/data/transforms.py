@@ -1,0 +1,76 @@
+"""Arithmetic on batches of images: scaling, statistics, random flips and shifts."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def normalise(images: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
+    """Scale images to [0, 1], take away the mean and divide by the deviation of each channel.
+
+    images uint8 (N, H, W, C), mean and std of length C on the scale [0, 1] -> float32 (N, H, W, C).
+    """
+    _check_images(images)
+    channels = images.shape[-1]
+    if len(mean) != channels or len(std) != channels:
+        raise ValueError(
+            f"mean and std have {len(mean)} and {len(std)} values, but the images have {channels} channels: "
+            "give one value a channel"
+        )
+    deviation = np.asarray(std, dtype=np.float64)
+    if not (deviation > 0).all():
+        raise ValueError(f"std must be positive in every channel, got {list(std)}")
+    scale = (1 / (255 * deviation)).astype(np.float32)
+    offset = (np.asarray(mean, dtype=np.float64) / deviation).astype(np.float32)
+    scaled = np.multiply(images, scale, dtype=np.float32)
+    scaled -= offset
+    return scaled
+
+
+def statistics(images: np.ndarray) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of each channel of images scaled to [0, 1].
+
+    images uint8 (N, H, W, C) -> two lists of length C. A channel that never varies gets the deviation 1/255, the
+    smallest step of a pixel, so that `normalise` can divide by it.
+    """
+    _check_images(images)
+    if images.size == 0:
+        raise ValueError(f"statistics of no pixels: images have the shape {images.shape}")
+    counts = np.zeros((images.shape[-1], 256), dtype=np.int64)
+    # By chunks, since bincount widens its input eightfold.
+    for start in range(0, len(images), 2048):
+        for channel, histogram in enumerate(counts):
+            histogram += np.bincount(images[start : start + 2048, ..., channel].ravel(), minlength=256)
+    values = np.arange(256) / 255
+    share = counts / counts.sum(axis=1, keepdims=True)
+    mean = share @ values
+    variance = (share * (values - mean[:, None]) ** 2).sum(axis=1)
+    return mean.tolist(), np.maximum(np.sqrt(variance), 1 / 255).tolist()
+
+
+def augment(images: np.ndarray, rng: np.random.Generator, shift: int = 4, flip: bool = True) -> np.ndarray:
+    """Shift each image by up to `shift` pixels both ways, mirrored at the edges, and flip half of them left to right.
+
+    images uint8 (N, H, W, C) -> a new array of the same shape. The same generator state gives the same result.
+    """
+    _check_images(images)
+    count, height, width, _ = images.shape
+    if not 0 <= shift < min(height, width):
+        raise ValueError(f"shift must be from 0 to {min(height, width) - 1} for {height}×{width} images, got {shift}")
+    rows = np.arange(height) + rng.integers(-shift, shift + 1, (count, 1))
+    columns = np.arange(width) + rng.integers(-shift, shift + 1, (count, 1))
+    if flip:
+        flipped = rng.random(count) < 0.5
+        columns[flipped] = columns[flipped, ::-1]
+    example = np.arange(count)[:, None, None]
+    return images[example, _reflect(rows, height)[:, :, None], _reflect(columns, width)[:, None, :]]
+
+
+def _reflect(index: np.ndarray, length: int) -> np.ndarray:
+    """Mirror indices that lie less than `length` outside 0 … length - 1 at the first and the last pixel."""
+    return (length - 1) - np.abs((length - 1) - np.abs(index))
+
+
+def _check_images(images: np.ndarray) -> None:
+    if images.ndim != 4 or images.dtype != np.uint8:
+        raise ValueError(f"images must be uint8 of shape (N, H, W, C), got {images.dtype} of shape {images.shape}")

@@ -45,7 +45,7 @@ def save_model(model: nn.Module, path: str | Path, dtype: mx.Dtype = mx.float16)
     if not getattr(model, "config", None):
         raise ValueError("[save_model] only a model made by create_model or load_model can be saved.")
     arrays = {
-        name: value.astype(dtype if value.ndim > 1 else mx.float32) for name, value in tree_flatten(model.parameters())
+        name: value.astype(dtype if value.ndim > 1 else mx.float32) for name, value in named_arrays(model).items()
     }
     write_arrays(path, arrays, {_KEY: json.dumps({"format": 1, "config": model.config, "info": model.info})})
 
@@ -76,9 +76,15 @@ def load_model(name_or_path: str | Path) -> nn.Module:
     return model.eval()
 
 
+def named_arrays(model: nn.Module) -> dict[str, mx.array]:
+    """All arrays of a model by their dotted names."""
+    flat: Any = tree_flatten(model.parameters())
+    return dict(flat)
+
+
 def assign(model: nn.Module, arrays: dict[str, mx.array], source: str) -> None:
     """Put arrays into a model by name; `CheckpointError` naming the first that is missing, left over or misshapen."""
-    wanted = dict(tree_flatten(model.parameters()))
+    wanted = named_arrays(model)
     if missing := sorted(wanted.keys() - arrays.keys()):
         raise CheckpointError(f"{source} lacks {len(missing)} arrays of the network, the first is {missing[0]}.")
     if extra := sorted(arrays.keys() - wanted.keys()):

@@ -167,7 +167,7 @@ class CondConv1d(nn.Module):
     """A 1-D convolution whose kernel is, for every example, a mixture of experts.
 
     Input (N, L, Cin), output (N, L', O). Parameters: `weight` (E, O, k, Cin / groups), `bias` (E, O).
-    Arguments as in `CondConv2d`, along one axis: `padding` is an integer, a pair (before, after), `"valid"` or `"same"`.
+    Arguments as in `CondConv2d`, along one axis: `padding` is an integer, (before, after), `"valid"` or `"same"`.
     """
 
     def __init__(

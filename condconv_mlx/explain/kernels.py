@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
@@ -18,7 +19,7 @@ def experts_of(model: nn.Module, layer: str) -> np.ndarray:
     module: Any = dict(model.named_modules()).get(layer)
     if module is None or type(module).__name__ not in ("CondConv2d", "CondConv1d", "CondLinear"):
         raise ValueError(f"[experts_of] the model has no CondConv layer called {layer!r}.")
-    return np.array(module.weight, dtype=np.float32)
+    return np.array(module.weight.astype(mx.float32))
 
 
 def mixed_kernel(experts: np.ndarray, routing_weights: np.ndarray) -> np.ndarray:

@@ -43,7 +43,8 @@ def conv2d_per_example(
     n, height, width, channels = x.shape
     if kernels.ndim != 5 or kernels.shape[0] != n:
         raise ValueError(
-            f"[conv2d_per_example] kernels must be (N, O, kh, kw, Cin / groups) with N = {n}, got shape {kernels.shape}."
+            f"[conv2d_per_example] kernels must be (N, O, kh, kw, Cin / groups) with N = {n}, got shape "
+            f"{kernels.shape}."
         )
     out = kernels.shape[1]
     if groups < 1 or channels % groups or out % groups or kernels.shape[4] != channels // groups:
@@ -95,7 +96,7 @@ def _shift(
         raise ValueError(f'[conv2d_per_example] strategy "shift" is for depthwise convolutions, got groups = {groups}.')
     kernel = (kernels.shape[2], kernels.shape[3])
     rows, columns = output_size(x.shape[1:3], kernel, stride, padding, dilation)
-    padded = mx.pad(x, ((0, 0), padding[0], padding[1], (0, 0)))
+    padded = mx.pad(x, [(0, 0), padding[0], padding[1], (0, 0)])
     output = mx.zeros((), dtype=x.dtype)
     for i in range(kernel[0]):
         for j in range(kernel[1]):

@@ -7,20 +7,21 @@ unfolded patches. The patches are made anew in the backward pass, so none are ke
 Kernels are (M, O, kh, kw, C), where M is the batch size N (one kernel an example) or 1 (a kernel shared by all).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
+from typing import Any
 
 import mlx.core as mx
 
 from condconv_mlx.functional.geometry import PaddingPairs, Pair, output_size
 
 
-def patches(x: mx.array, kernel: Pair, stride: Pair, padding: PaddingPairs, dilation: Pair) -> mx.array:
+def patches(x: mx.array, kernel: Sequence[int], stride: Pair, padding: PaddingPairs, dilation: Pair) -> mx.array:
     """x (N, H, W, C) -> (N, H', W', kh, kw, C): what the kernel sees at each position. A padding may be negative."""
     x = _pad(x, padding)
     n, height, width, channels = x.shape
     rows, columns = output_size((height, width), kernel, stride, ((0, 0), (0, 0)), dilation)
-    if kernel == (1, 1):
+    if tuple(kernel) == (1, 1):
         return x[:, :: stride[0], :: stride[1], None, None, :]
     row = width * channels
     return mx.as_strided(
@@ -38,7 +39,7 @@ def _pad(x: mx.array, padding: PaddingPairs) -> mx.array:
     ahead, behind = (max(top, 0), max(left, 0)), (max(bottom, 0), max(right, 0))
     if not any(ahead + behind):
         return x
-    return mx.pad(x, ((0, 0), (ahead[0], behind[0]), (ahead[1], behind[1]), (0, 0)))
+    return mx.pad(x, [(0, 0), (ahead[0], behind[0]), (ahead[1], behind[1]), (0, 0)])
 
 
 def forward(x: mx.array, kernels: mx.array, stride: Pair, padding: PaddingPairs, dilation: Pair) -> mx.array:
@@ -65,7 +66,7 @@ def kernel_gradient(
 
 
 def input_gradient(
-    cotangent: mx.array, kernels: mx.array, size: Pair, stride: Pair, padding: PaddingPairs, dilation: Pair
+    cotangent: mx.array, kernels: mx.array, size: Sequence[int], stride: Pair, padding: PaddingPairs, dilation: Pair
 ) -> mx.array:
     """The gradient (N, H, W, C) of the input, from the output's (N, H', W', O).
 
@@ -79,7 +80,7 @@ def input_gradient(
     taps = [-(-kernel[axis] // stride[axis]) for axis in (0, 1)]
     short = [taps[axis] * stride[axis] - kernel[axis] for axis in (0, 1)]
     if any(short):
-        kernels = mx.pad(kernels, ((0, 0), (0, 0), (0, short[0]), (0, short[1]), (0, 0)))
+        kernels = mx.pad(kernels, [(0, 0), (0, 0), (0, short[0]), (0, short[1]), (0, 0)])
     kernels = kernels.reshape(m, out, taps[0], stride[0], taps[1], stride[1], channels)
     kernels = kernels[:, :, ::-1, :, ::-1].transpose(0, 2, 4, 1, 3, 5, 6)
     kernels = kernels.reshape(m, taps[0] * taps[1] * out, -1)
@@ -101,7 +102,7 @@ def input_gradient(
 
 
 def _rows(x: mx.array, m: int, tail: int = 3) -> mx.array:
-    """Merge positions and the last `tail` axes into a batch of `m` matrices: (N, H', W', ...) -> (m, N·H'·W' / m, K)."""
+    """The last `tail` axes as rows, in `m` matrices: (N, H', W', ...) -> (m, N·H'·W' / m, K)."""
     length = 1
     for size in x.shape[x.ndim - tail :]:
         length *= size
@@ -119,7 +120,7 @@ def _spread(kernels: mx.array, dilation: Pair) -> mx.array:
 
 
 @cache
-def unfolded_conv2d(stride: Pair, padding: PaddingPairs, dilation: Pair) -> Callable[[mx.array, mx.array], mx.array]:
+def unfolded_conv2d(stride: Pair, padding: PaddingPairs, dilation: Pair) -> Callable[[mx.array, mx.array], Any]:
     """The function (x, kernels) -> output of this geometry, with its own gradients."""
 
     @mx.custom_function

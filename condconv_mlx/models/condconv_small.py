@@ -16,7 +16,7 @@ from condconv_mlx.layers import CondConv2d, CondLinear, Conv2d, Router
 
 @dataclass(frozen=True)
 class Settings:
-    """`num_experts=None` is the static network. `width` is the channels of the stem; the blocks have 2, 4 and 4 times that."""
+    """`num_experts=None` is the static network. The stem has `width` channels, the blocks 2, 4 and 4 times that."""
 
     num_classes: int = 10
     num_experts: int | None = 8
@@ -68,6 +68,7 @@ class CondConvSmall(nn.Module):
             Block(2 * width, 4 * width, experts, dropout),
             Block(4 * width, 4 * width, experts, dropout),
         ]
+        self.classifier: nn.Module
         if experts is None:
             self.classifier = nn.Linear(4 * width, settings.num_classes)
         else:

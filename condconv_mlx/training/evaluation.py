@@ -58,7 +58,7 @@ def evaluate(
         logits = model(batch)
         losses = nn.losses.cross_entropy(logits, mx.array(truth), reduction="sum")
         predicted = np.array(mx.argmax(logits, axis=-1))
-        loss += losses.item()
+        loss += float(np.array(losses))
         if confusion is None:
             confusion = np.zeros((logits.shape[1], logits.shape[1]), dtype=np.int64)
         np.add.at(confusion, (truth, predicted), 1)

@@ -16,15 +16,16 @@ import mlx.nn as nn
 import mlx.optimizers as optim
 from mlx.utils import tree_flatten, tree_unflatten
 
-from condconv_mlx.checkpoint import CheckpointError, assign, read_arrays, write_arrays
+from condconv_mlx.checkpoint import CheckpointError, assign, named_arrays, read_arrays, write_arrays
 
 STATE = "state.safetensors"
 
 
 def save_state(folder: Path, model: nn.Module, optimizer: optim.Optimizer, progress: dict[str, Any]) -> None:
     """Write weights, optimiser state and `progress` (plain JSON), atomically."""
-    arrays = {f"model.{name}": value for name, value in tree_flatten(model.parameters())}
-    arrays |= {f"optimizer.{name}": value for name, value in tree_flatten(optimizer.state)}
+    optimizer_arrays: Any = tree_flatten(optimizer.state)
+    arrays = {f"model.{name}": value for name, value in named_arrays(model).items()}
+    arrays |= {f"optimizer.{name}": value for name, value in optimizer_arrays}
     write_arrays(folder / STATE, arrays, {"progress": json.dumps(progress)})
 
 

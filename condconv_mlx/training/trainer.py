@@ -142,11 +142,9 @@ def train(
 
             if step % steps_per_epoch == 0:
                 total_loss = correct = seen = 0.0
-            total_loss, correct, seen = (
-                total_loss + loss.item() * len(chosen),
-                correct + right.item(),
-                seen + len(chosen),
-            )
+            total_loss += float(np.array(loss)) * len(chosen)
+            correct += int(np.array(right))
+            seen += len(chosen)
             if not np.isfinite(total_loss):
                 raise ValueError(
                     f"the loss is no longer finite at step {step + 1}: try a lower learning rate than "

@@ -1,4 +1,4 @@
-"""The arithmetic of CondConv as a plain loop, one example after the other in MLX's own convolution: what to compare with."""
+"""CondConv as a plain loop, one example after the other in MLX's own convolution: what to compare with."""
 
 from collections.abc import Sequence
 from typing import Any

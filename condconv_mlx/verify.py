@@ -1,7 +1,7 @@
 """Every function, layer and gradient on the default device, against a plain loop over the examples on the CPU."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -37,8 +37,8 @@ class Geometry:
 
     def __str__(self) -> str:
         shown = f"{self.size[0]}×{self.size[1]}, kernel {self.kernel[0]}×{self.kernel[1]}, padding {self.padding}"
-        for name, plain in (("stride", (1, 1)), ("dilation", (1, 1)), ("groups", 1)):
-            if getattr(self, name) != plain:
+        for name, usual in (("stride", (1, 1)), ("dilation", (1, 1)), ("groups", 1)):
+            if getattr(self, name) != usual:
                 shown += f", {name} {getattr(self, name)}"
         return shown
 
@@ -86,7 +86,7 @@ class Check:
     tolerance: float
     cases: int = 0
     error: float = 0.0
-    worst: str = field(default="")
+    worst: str = ""
 
     @property
     def passed(self) -> bool:

@@ -37,7 +37,7 @@ def padding_pairs(
         return (height, height), (width, width)
     if len(padding) != 2:
         raise ValueError(f"[condconv] padding by axis must be two pairs, got {padding!r}.")
-    return pair(padding[0], "padding", minimum=0), pair(padding[1], "padding", minimum=0)  # type: ignore[arg-type]
+    return pair(padding[0], "padding", minimum=0), pair(padding[1], "padding", minimum=0)
 
 
 def _same(size: int, kernel: int, stride: int, dilation: int) -> Pair:

@@ -65,7 +65,9 @@ def conv2d_per_example(
     kernel = (kernels.shape[2], kernels.shape[3])
     strides, dilations = pair(stride, "stride"), pair(dilation, "dilation")
     pads = padding_pairs(padding, (height, width), kernel, strides, dilations)
-    output_size((height, width), kernel, strides, pads, dilations)
+    rows, columns = output_size((height, width), kernel, strides, pads, dilations)
+    if n == 0:
+        return mx.zeros((0, rows, columns, out), dtype=x.dtype)
 
     if strategy == "auto":
         strategy = "shift" if groups == channels == out else "unfold"

@@ -129,7 +129,7 @@ class CondConv2d(nn.Module):
                 f"and {out_channels} out."
             )
         kernel = pair(kernel_size, "kernel_size")
-        scale = math.sqrt(1 / (in_channels * kernel[0] * kernel[1]))
+        scale = math.sqrt(1 / (in_channels // groups * kernel[0] * kernel[1]))
         self.weight = mx.random.uniform(-scale, scale, (num_experts, out_channels, *kernel, in_channels // groups))
         if bias:
             self.bias = mx.zeros((num_experts, out_channels))
@@ -200,7 +200,7 @@ class CondConv1d(nn.Module):
                 f"[CondConv1d] groups must divide the channels, got {groups} groups for {in_channels} channels in "
                 f"and {out_channels} out."
             )
-        scale = math.sqrt(1 / (in_channels * kernel_size))
+        scale = math.sqrt(1 / (in_channels // groups * kernel_size))
         self.weight = mx.random.uniform(-scale, scale, (num_experts, out_channels, kernel_size, in_channels // groups))
         if bias:
             self.bias = mx.zeros((num_experts, out_channels))
@@ -273,7 +273,9 @@ class Conv2d(nn.Conv2d):
     """`nn.Conv2d` with the gradients of `condconv_mlx.functional.conv2d`, which are faster on a CPU."""
 
     def __call__(self, x: mx.array) -> mx.array:
-        output = F.conv2d(x, self.weight, stride=self.stride, padding=self.padding)
+        output = F.conv2d(
+            x, self.weight, stride=self.stride, padding=self.padding, dilation=self.dilation, groups=self.groups
+        )
         return output + self.bias if "bias" in self else output
 
 

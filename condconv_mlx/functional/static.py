@@ -1,19 +1,30 @@
 """The ordinary convolution, for the static layers of our own networks."""
 
+from collections.abc import Sequence
+
 import mlx.core as mx
 
-from condconv_mlx.functional.geometry import Padding, Pair, padding_pairs
+from condconv_mlx.functional.geometry import Padding, padding_pairs, pair
 from condconv_mlx.functional.unfold import unfolded_conv2d
 
 
-def conv2d(x: mx.array, weight: mx.array, *, stride: Pair = (1, 1), padding: Padding = 0) -> mx.array:
-    """`mx.conv2d` of x (N, H, W, C) with weight (O, kh, kw, C), faster to differentiate on a CPU.
+def conv2d(
+    x: mx.array,
+    weight: mx.array,
+    *,
+    stride: int | Sequence[int] = 1,
+    padding: Padding = 0,
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+) -> mx.array:
+    """`mx.conv2d` of x (N, H, W, Cin) with weight (O, kh, kw, Cin / groups), faster to differentiate on a CPU.
 
     MLX's CPU backend computes the input gradient of a strided convolution by a naive loop; there the unfolded
-    product serves instead. On a GPU this is `mx.conv2d` itself.
+    product serves instead. On a GPU, and for groups, this is MLX's own. Padding as in `conv2d_per_example`.
     """
-    pads = padding_pairs(padding, x.shape[1:3], weight.shape[1:3], stride, (1, 1))
-    if mx.default_device() == mx.cpu:
-        return unfolded_conv2d(stride, pads, (1, 1))(x, weight[None])
+    strides, dilations = pair(stride, "stride"), pair(dilation, "dilation")
+    pads = padding_pairs(padding, x.shape[1:3], weight.shape[1:3], strides, dilations)
+    if groups == 1 and mx.default_device() == mx.cpu:
+        return unfolded_conv2d(strides, pads, dilations)(x, weight[None])
     (top, bottom), (left, right) = pads
-    return mx.conv_general(x, weight, stride=stride, padding=([top, left], [bottom, right]))
+    return mx.conv_general(x, weight, strides, ([top, left], [bottom, right]), kernel_dilation=dilations, groups=groups)

@@ -1,0 +1,99 @@
+"""condconv_small: shapes, size, cost, and that it learns."""
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from mlx.utils import tree_flatten
+
+from condconv_mlx import create_model, list_models, save_model
+from condconv_mlx.explain import trace
+
+
+def madds(size, channels, width, experts, classes=10):
+    """By hand: every product of the convolutions, routers and the classifier, and the mixing of the experts."""
+    total, pixels, mixed = 9 * channels * width * size**2, size, 0
+    for index, (inputs, outputs) in enumerate([(width, 2 * width), (2 * width, 4 * width), (4 * width, 4 * width)]):
+        pixels = -(-pixels // 2)
+        kernels = 9 * inputs * outputs + 9 * outputs * outputs + inputs * outputs
+        total += kernels * pixels**2
+        if experts and index:
+            mixed += kernels
+            total += inputs * experts
+    total += 4 * width * classes
+    if experts:
+        mixed += 4 * width * classes + classes
+        total += 4 * width * experts + experts * mixed
+    return total
+
+
+def test_is_within_its_budget(tmp_path):
+    assert madds(32, 3, 32, 8) < 45e6
+    assert madds(28, 1, 24, 8) < 20e6
+    save_model(create_model("condconv_small"), tmp_path / "m.safetensors")
+    assert (tmp_path / "m.safetensors").stat().st_size < 10e6
+
+
+def test_parameters_are_those_counted_by_hand():
+    kernels = {"stem": 9 * 3 * 32, "static": 9 * 32 * 64 + 9 * 64 * 64 + 32 * 64}
+    mixed = 9 * 64 * 128 + 9 * 128 * 128 + 64 * 128 + 2 * 9 * 128 * 128 + 128 * 128
+    norms = 2 * 32 + 2 * 3 * (64 + 128 + 128)
+    routers = (64 + 1 + 128 + 1 + 128 + 1) * 8
+    classifier = 8 * (128 * 10 + 10)
+    wanted = sum(kernels.values()) + 8 * mixed + norms + routers + classifier
+    model = create_model("condconv_small")
+    assert sum(value.size for _, value in tree_flatten(model.trainable_parameters())) == wanted
+    # The running mean and variance of batch normalisation come on top.
+    assert sum(value.size for _, value in tree_flatten(model.parameters())) == wanted + norms
+
+
+@pytest.mark.parametrize("size", [28, 29, 32, 47, 64])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("experts", [None, 1, 4])
+def test_sizes_channels_and_experts(size, channels, experts):
+    model = create_model("condconv_small", num_classes=7, num_experts=experts, in_channels=channels, width=8)
+    assert model.eval()(mx.zeros((2, size, size, channels))).shape == (2, 7)
+
+
+def test_one_router_a_block_shared_by_its_convolutions():
+    model = create_model("condconv_small", width=8)
+    result = trace(model, np.zeros((2, 32, 32, 3), np.float32))
+    assert [(router.name, router.layers) for router in result.routers] == [
+        ("blocks.1.router", ["blocks.1.conv1", "blocks.1.conv2", "blocks.1.shortcut"]),
+        ("blocks.2.router", ["blocks.2.conv1", "blocks.2.conv2", "blocks.2.shortcut"]),
+        ("classifier.router", ["classifier"]),
+    ]
+
+
+def test_static_twin_has_no_routers():
+    model = create_model("condconv_small", num_experts=None, width=8)
+    assert trace(model, np.zeros((2, 32, 32, 3), np.float32)).routers == []
+
+
+def test_all_experts_alike_and_weights_that_sum_to_one_give_the_static_twin():
+    twin, model = create_model("condconv_small", num_experts=None, width=8), create_model("condconv_small", width=8)
+    source = dict(tree_flatten(twin.parameters()))
+    arrays = []
+    for name, value in tree_flatten(model.parameters()):
+        if name in source:
+            copied = source[name]
+            arrays.append((name, mx.repeat(copied[None], 8, 0) if value.ndim > copied.ndim else copied))
+    model.load_weights(arrays, strict=False)
+    x = np.random.default_rng(0).standard_normal((2, 32, 32, 3)).astype(np.float32)
+    even = {name: np.full(8, 1 / 8) for name in ("blocks.1.router", "blocks.2.router", "classifier.router")}
+    assert np.allclose(trace(model, x, even).output, trace(twin, x).output, atol=1e-4)
+
+
+def test_names_and_settings():
+    assert "condconv_small" in list_models()
+    with pytest.raises(ValueError, match="must be one of"):
+        create_model("condconv_large")
+    with pytest.raises(ValueError, match="no such setting"):
+        create_model("condconv_small", depth=3)
+    assert create_model("condconv_small", width=8).config == {
+        "name": "condconv_small",
+        "num_classes": 10,
+        "num_experts": 8,
+        "in_channels": 3,
+        "width": 8,
+        "router_dropout": 0.1,
+    }

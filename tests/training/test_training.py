@@ -1,0 +1,170 @@
+"""Training: it learns, it resumes to the bit, it keeps the best, and it says what is wrong."""
+
+import json
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from condconv_mlx import create_model, load_model
+from condconv_mlx.checkpoint import CheckpointError, named_arrays
+from condconv_mlx.data import Dataset
+from condconv_mlx.training import TrainingSettings, evaluate, train
+from condconv_mlx.training.run_folder import STATE
+
+SETTINGS = TrainingSettings(epochs=2, batch_size=16, holdout=16, warmup=0.5, shift=1)
+
+
+def stripes(count, seed):
+    """Classes that a network can tell: horizontal or vertical stripes, in noise."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 2, count).astype(np.int32)
+    wave = np.where(np.arange(28) // 3 % 2, 200, 40)
+    images = np.where(labels[:, None, None] == 0, wave[None, :, None], wave[None, None, :])
+    noisy = images + rng.normal(0, 20, images.shape)
+    return noisy.clip(0, 255).astype(np.uint8)[..., None], labels
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    return Dataset("stripes", ["lying", "standing"], *stripes(112, 0), *stripes(40, 1), "made here")
+
+
+def fresh(seed=0, **options):
+    mx.random.seed(seed)
+    return create_model("condconv_small", num_classes=2, num_experts=2, in_channels=1, width=4, **options)
+
+
+def test_learns_and_the_saved_best_model_does_what_was_measured(dataset, tmp_path):
+    seen = []
+    settings = TrainingSettings(epochs=6, batch_size=16, holdout=16, shift=1, learning_rate=0.05)
+    summary = train(fresh(), dataset, tmp_path, settings, on_progress=seen.append)
+    best = load_model(tmp_path / "best.safetensors")
+    result = evaluate(best, dataset.test_images, dataset.test_labels, best.info["input"])
+    assert result.accuracy > 0.9
+    assert summary["held_out_accuracy"] == max(line["held_out_accuracy"] for line in log(tmp_path))
+    assert [p.step for p in seen] == list(range(1, 37)) and seen[-1].steps == 36
+    assert seen[-1].seconds_left == 0 and seen[-1].images_per_second > 0
+    assert best.info["labels"] == ["lying", "standing"] and best.info["input"]["size"] == 28
+    assert best.info["training"]["settings"]["seed"] == 0
+
+
+def log(folder):
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("stop", [3, 6])
+def test_a_resumed_run_equals_an_uninterrupted_one(dataset, tmp_path, optimizer, stop):
+    settings = TrainingSettings(epochs=2, batch_size=16, holdout=16, optimizer=optimizer, learning_rate=0.01)
+    whole = fresh(router_dropout=0.3)
+    train(whole, dataset, tmp_path / "whole", settings)
+
+    def interrupt(progress):
+        if progress.step == stop:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(fresh(router_dropout=0.3), dataset, tmp_path / "parts", settings, on_progress=interrupt)
+    resumed = fresh(seed=9, router_dropout=0.3)
+    train(resumed, dataset, tmp_path / "parts", settings, resume=True)
+    for name, value in named_arrays(whole).items():
+        if mx.default_device() == mx.cpu:
+            assert np.array_equal(np.array(value), np.array(named_arrays(resumed)[name])), name
+        else:
+            assert np.allclose(np.array(value), np.array(named_arrays(resumed)[name]), atol=1e-3), name
+    kept = [[line["held_out_accuracy"] for line in log(tmp_path / run)] for run in ("whole", "parts")]
+    assert kept[0] == kept[1]
+
+
+def test_keeps_the_best_epoch_not_the_last(dataset, tmp_path, monkeypatch):
+    from condconv_mlx.training import trainer
+
+    scores = iter([0.5, 0.9, 0.2])
+
+    class Score:
+        def __init__(self):
+            self.accuracy = next(scores)
+
+    monkeypatch.setattr(trainer, "evaluate", lambda *_: Score())
+    summary = train(fresh(), dataset, tmp_path, TrainingSettings(epochs=3, batch_size=16, holdout=16))
+    assert summary["best_epoch"] == 2 and summary["held_out_accuracy"] == 0.9
+    assert load_model(tmp_path / "best.safetensors").info["training"]["epoch"] == 2
+
+
+def test_without_a_holdout_the_last_epoch_is_kept(dataset, tmp_path):
+    summary = train(fresh(), dataset, tmp_path, TrainingSettings(epochs=2, batch_size=16, holdout=0))
+    assert summary["best_epoch"] == 2 and (tmp_path / "best.safetensors").exists()
+
+
+def test_held_out_images_are_never_trained_on(dataset, tmp_path, monkeypatch):
+    from condconv_mlx.training import trainer
+
+    batches = []
+    real = trainer.augment
+
+    def spy(images, rng, **options):
+        batches.append(images)
+        return real(images, rng, **options)
+
+    monkeypatch.setattr(trainer, "augment", spy)
+    train(fresh(), dataset, tmp_path, SETTINGS)
+    used = {image.tobytes() for batch in batches for image in batch}
+    every = {image.tobytes() for image in dataset.train_images}
+    assert used < every and len(every - used) == 16
+
+
+def test_a_run_is_not_overwritten_and_a_damaged_one_not_resumed(dataset, tmp_path):
+    train(fresh(), dataset, tmp_path, SETTINGS)
+    with pytest.raises(ValueError, match="already holds a run"):
+        train(fresh(), dataset, tmp_path, SETTINGS)
+    state = tmp_path / STATE
+    state.write_bytes(state.read_bytes()[:500])
+    with pytest.raises(CheckpointError, match="damaged"):
+        train(fresh(), dataset, tmp_path, SETTINGS, resume=True)
+    with pytest.raises(CheckpointError, match="no file"):
+        train(fresh(), dataset, tmp_path / "nothing", SETTINGS, resume=True)
+
+
+def test_a_loss_that_blows_up_is_said(dataset, tmp_path):
+    settings = TrainingSettings(epochs=3, batch_size=16, holdout=16, learning_rate=1e30, warmup=0)
+    with pytest.raises(ValueError, match="no longer finite.*lower learning rate"):
+        train(fresh(), dataset, tmp_path, settings)
+
+
+def test_too_few_images(dataset, tmp_path):
+    with pytest.raises(ValueError, match="112 training images are too few for 100 held out and batches of 16"):
+        train(fresh(), dataset, tmp_path, TrainingSettings(batch_size=16, holdout=100))
+
+
+@pytest.mark.parametrize(
+    ("bad", "says"),
+    [
+        ({"optimizer": "lion"}, '"sgd" or "adamw", got "lion"'),
+        ({"epochs": 0}, "epochs must be above 0, got 0"),
+        ({"learning_rate": -1}, "learning_rate must be above 0"),
+        ({"holdout": -1}, "holdout must be at least 0"),
+        ({"label_smoothing": 1.0}, "label_smoothing"),
+    ],
+)
+def test_bad_settings(bad, says):
+    with pytest.raises(ValueError, match=says):
+        TrainingSettings(**bad)
+
+
+def test_evaluation_counts(dataset):
+    class Always(type(fresh())):  # type: ignore[misc]
+        def __init__(self):
+            super(type(fresh()), self).__init__()
+
+        def __call__(self, x):
+            return mx.broadcast_to(mx.array([0.0, 1.0]), (x.shape[0], 2))
+
+    result = evaluate(Always(), dataset.test_images, dataset.test_labels, {"mean": [0.5], "std": [0.2]}, batch_size=7)
+    ones = int((dataset.test_labels == 1).sum())
+    assert (result.count, result.correct) == (40, ones) and result.accuracy == ones / 40
+    assert result.confusion.tolist() == [[0, 40 - ones], [0, ones]]
+    wanted = np.mean(np.where(dataset.test_labels == 1, np.log1p(np.exp(-1.0)), np.log1p(np.exp(1.0))))
+    assert abs(result.loss - wanted) < 1e-5
+    with pytest.raises(ValueError, match="no images"):
+        evaluate(Always(), dataset.test_images[:0], dataset.test_labels[:0], {"mean": [0.5], "std": [0.2]})

@@ -35,9 +35,8 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps({"weights": weights, "networks": networks}, indent=2))
         return 0
     print("Weights that come along (condconv-mlx predict --model NAME)")
-    print(
-        _table([("name", "network", "experts", "data set", "parameters", "file", "test accuracy"), *map(_row, weights)])
-    )
+    titles = ("name", "network", "experts", "data set", "parameters", "file", "test accuracy")
+    print(_table([titles, *map(_row, weights)]) if weights else "  none")
     print("\nNetworks (condconv-mlx train --model NAME)")
     rows = [(net["name"], f"{net['parameters']:,}", f"{net['static_parameters']:,}") for net in networks]
     print(_table([("name", "parameters with 8 experts", "static"), *rows]))

@@ -42,6 +42,8 @@ def run(args: argparse.Namespace) -> int:
     from condconv_mlx.checkpoint import load_model
 
     model = load_model(args.model)
+    if missing := [key for key in ("labels", "input") if key not in model.info]:
+        raise ValueError(f"{args.model} cannot be used on pictures: its info lacks {' and '.join(missing)}")
     answers: list[dict[str, Any]] = []
     for start in range(0, len(args.images), BATCH):
         answers += predict(model, args.images[start : start + BATCH])

@@ -1,0 +1,109 @@
+"""The CPU set-up: once, harmless, and honest about what is missing."""
+
+import ctypes
+import subprocess
+import sys
+
+import mlx.core as mx
+import pytest
+
+from condconv_mlx import cpu
+
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="macOS needs no set-up")
+
+
+def python(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+
+def test_a_second_call_changes_nothing():
+    assert cpu.tune_process() is cpu.tune_process()
+    assert cpu.cpu_status() is cpu.tune_process()
+
+
+@linux_only
+def test_the_tests_run_as_our_commands_do():
+    status = cpu.tune_process()
+    assert status.platform.startswith("Linux")
+    if cpu._find_openblas():
+        assert status.blas.startswith("OpenBLAS ")
+        assert status.advice == []
+    if hasattr(ctypes.CDLL(None), "mallopt"):
+        assert status.memory_kept
+
+
+@linux_only
+def test_importing_the_library_changes_nothing():
+    code = "import condconv_mlx; condconv_mlx.CondConv2d; from condconv_mlx.cpu import cpu_status; print(cpu_status())"
+    assert "memory_kept=False" in python(code)
+
+
+@linux_only
+def test_openblas_is_not_taken_too_late():
+    code = "import mlx.core; from condconv_mlx.cpu import tune_process; print(tune_process())"
+    status = python(code)
+    assert "memory_kept=True" in status or not hasattr(ctypes.CDLL(None), "mallopt")
+    if "reference BLAS" in status and cpu._find_openblas():
+        assert "before anything imports MLX" in status
+
+
+def test_macos_needs_nothing(monkeypatch):
+    monkeypatch.setattr(cpu, "_status", None)
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(ctypes, "CDLL", lambda *_: pytest.fail("nothing is to be loaded"))
+    assert cpu.tune_process().blas == "Accelerate"
+    assert cpu.tune_process().advice == []
+
+
+@pytest.fixture
+def without_openblas(monkeypatch):
+    monkeypatch.setattr(cpu, "_status", None)
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(cpu, "_find_openblas", lambda: None)
+    monkeypatch.setattr(cpu, "_openblas_version", lambda: None)
+    monkeypatch.setattr(cpu, "_bundles_reference_blas", lambda: True)
+
+
+@pytest.mark.parametrize(
+    ("tools", "wanted"),
+    [
+        (["apt"], ["apt install libopenblas0-pthread"]),
+        (["dnf"], ["dnf install openblas-threads"]),
+        (["pacman"], ["pacman -S openblas"]),
+        ([], ["apt", "dnf", "pacman"]),
+    ],
+)
+def test_advice_names_the_package_of_this_system(without_openblas, monkeypatch, tools, wanted):
+    monkeypatch.setattr(cpu.shutil, "which", lambda tool: tool if tool in tools else None)
+    status = cpu.tune_process()
+    assert status.blas == "reference BLAS bundled with MLX"
+    (sentence,) = status.advice
+    assert all(word in sentence for word in wanted)
+    assert ("pacman" in sentence) == ("pacman" in (tools or ["pacman"]))
+
+
+def test_a_c_library_without_mallopt_is_no_failure(monkeypatch):
+    monkeypatch.setattr(ctypes, "CDLL", lambda *_: object())
+    assert cpu._keep_memory() is False
+
+
+def test_the_hint_is_given_once(without_openblas, monkeypatch, capsys):
+    monkeypatch.setattr(cpu, "_hinted", False)
+    monkeypatch.setattr(mx, "default_device", lambda: mx.Device(mx.cpu))
+    cpu.hint_once()
+    cpu.hint_once()
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("condconv-mlx: ")
+
+
+def test_a_gpu_gets_no_hint(without_openblas, monkeypatch, capsys):
+    monkeypatch.setattr(cpu, "_hinted", False)
+    monkeypatch.setattr(mx, "default_device", lambda: mx.Device(mx.gpu))
+    cpu.hint_once()
+    assert capsys.readouterr().err == ""
+
+
+def test_speeds_are_measured():
+    assert cpu.measure_gflops(64, seconds=0.01) > 0
+    assert cpu.measure_write_speed(1, seconds=0.01) > 0

@@ -27,7 +27,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--data", default="cifar10", help="cifar10, fashion_mnist or folder:PATH (default: cifar10)")
     parser.add_argument("--model", default="condconv_small", help="architecture (default: condconv_small)")
     parser.add_argument(
-        "--experts", default="8", help='experts of each layer, or "none" for the static twin (default: 8)'
+        "--experts", type=_experts, default=8, help='experts of each layer, or "none" for the static twin (default: 8)'
     )
     parser.add_argument("--width", type=int, help="channels of the stem (default: the architecture's)")
     parser.add_argument("--router-dropout", type=float, help="dropout on routing weights (default: the architecture's)")
@@ -47,7 +47,7 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--seed", type=int, help="default: 0")
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, fail=parser.error)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -71,7 +71,9 @@ def run(args: argparse.Namespace) -> int:
             f"{data} has {len(dataset.labels)} and {dataset.train_images.shape[3]}"
         )
 
-    bar = tqdm(unit="step", file=sys.stderr, dynamic_ncols=True, smoothing=0.05)
+    # A log file gets a line now and then, not ten a second.
+    interval = 0.1 if sys.stderr.isatty() else 30
+    bar = tqdm(unit="step", file=sys.stderr, dynamic_ncols=True, smoothing=0.05, mininterval=interval)
 
     def show(progress: Progress) -> None:
         bar.total = progress.steps
@@ -109,6 +111,14 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _experts(text: str) -> int | None:
+    if text == "none":
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f'must be a number above 0 or "none", got "{text}"')
+    return int(text)
+
+
 def _fresh(args: argparse.Namespace) -> tuple[Path, str, Any, Any]:
     from condconv_mlx.training import TrainingSettings
 
@@ -116,7 +126,10 @@ def _fresh(args: argparse.Namespace) -> tuple[Path, str, Any, Any]:
     chosen = {name: value for name, value in vars(args).items() if name in names and value is not None}
     if args.optimizer == "adamw":
         chosen = {"learning_rate": 0.002, "weight_decay": 0.05} | chosen
-    settings = TrainingSettings(**chosen)
+    try:
+        settings = TrainingSettings(**chosen)
+    except ValueError as error:
+        args.fail(str(error))
     folder = args.out or Path("runs") / f"{args.model}-{Path(args.data.removeprefix('folder:')).name}"
     return folder, args.data, None, settings
 
@@ -126,14 +139,12 @@ def _create(args: argparse.Namespace, dataset: Any) -> Any:
 
     from condconv_mlx.models import create_model
 
-    if args.experts != "none" and not args.experts.isdecimal():
-        raise ValueError(f'--experts must be a number or "none", got "{args.experts}"')
     options = {name: getattr(args, name) for name in ("width", "router_dropout") if getattr(args, name) is not None}
     mx.random.seed(args.seed or 0)
     return create_model(
         args.model,
         num_classes=len(dataset.labels),
-        num_experts=None if args.experts == "none" else int(args.experts),
+        num_experts=args.experts,
         in_channels=dataset.train_images.shape[3],
         **options,
     )

@@ -1,0 +1,98 @@
+"""`train` and `evaluate`, on a folder of tiny pictures."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from condconv_mlx.cli import main
+
+TINY = "--width 4 --experts 2 --batch-size 8 --holdout 8 --epochs 2 --shift 1 --learning-rate 0.05".split()
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """Two classes of 28×28 colour pictures: reddish and bluish noise."""
+    folder = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 32), ("test", 10)):
+        for name, channel in (("blue", 2), ("red", 0)):
+            (folder / split / name).mkdir(parents=True)
+            for index in range(count):
+                pixels = rng.integers(0, 120, (28, 28, 3), dtype=np.uint8)
+                pixels[..., channel] += 120
+                Image.fromarray(pixels).save(folder / split / name / f"{index}.png")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("CONDCONV_MLX_CACHE", str(tmp_path / "cache"))
+
+
+def test_train_then_evaluate_say_the_same(pictures, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert main(["train", "--data", f"folder:{pictures}", "--out", str(run), "--json", *TINY]) == 0
+    out, err = capsys.readouterr()
+    summary = json.loads(out)
+    assert "images/s" in err and "loss" in err
+    assert summary["model"] == str(run / "best.safetensors")
+
+    assert main(["evaluate", summary["model"], "--data", f"folder:{pictures}", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["accuracy"] == summary["test_accuracy"] and result["images"] == 20
+    assert sum(map(sum, result["confusion"])) == 20 and set(result["by_class"]) == {"blue", "red"}
+
+    assert main(["evaluate", summary["model"], "--data", f"folder:{pictures}"]) == 0
+    text = capsys.readouterr().out
+    assert f"{result['accuracy']:.2%} of 20 test images right ({result['correct']})" in text and "red" in text
+
+
+def test_interrupt_saves_and_resume_goes_on(pictures, tmp_path, capsys):
+    run = tmp_path / "run"
+    command = [sys.executable, "-m", "condconv_mlx", "train", "--data", f"folder:{pictures}", "--out", str(run)]
+    process = subprocess.Popen([*command, *TINY, "--epochs", "300"], stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not (run / "log.jsonl").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert f"condconv-mlx train --resume {run}" in err and "Traceback" not in err
+
+    settings = json.loads((run / "settings.json").read_text())
+    settings["training"]["epochs"] = len((run / "log.jsonl").read_text().splitlines()) + 1
+    (run / "settings.json").write_text(json.dumps(settings))
+    assert main(["train", "--resume", str(run)]) == 0
+    assert "test images" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "says"),
+    [
+        (["--experts", "some"], 2, "number above 0"),
+        (["--epochs", "-1"], 2, "epochs must be above 0"),
+        (["--optimizer", "lion"], 2, "invalid choice"),
+        (["--data", "imagenet"], 1, "imagenet"),
+        (["--data", "folder:/nowhere"], 1, "/nowhere"),
+        (["--resume", "/nowhere"], 1, "/nowhere"),
+        (["--model", "nothing"], 1, "condconv_small"),
+    ],
+)
+def test_mistakes_get_one_line(pictures, tmp_path, capsys, arguments, status, says):
+    base = ["train", "--out", str(tmp_path / "run"), "--data", f"folder:{pictures}"]
+    assert main([*base, *arguments]) == status
+    err = capsys.readouterr().err
+    assert says in err.splitlines()[-1] and "Traceback" not in err
+
+
+def test_evaluate_on_other_classes(weights, pictures, capsys):
+    assert main(["evaluate", str(weights / "colour.safetensors"), "--data", f"folder:{pictures}"]) == 1
+    assert "has blue, red" in capsys.readouterr().err
+    assert main(["evaluate", "missing"]) == 1
+    assert "no file missing" in capsys.readouterr().err

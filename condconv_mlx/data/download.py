@@ -43,8 +43,8 @@ def fetch(base_url: str, md5: dict[str, str], folder: Path, title: str, progress
         except (_Failed, OSError, http.client.HTTPException, ValueError) as error:
             left = [url for name, url in urls.items() if not (folder / name).exists()]
             raise DataError(
-                f"{title} is not here and could not be downloaded ({_reason(error)}). Check the network and try "
-                f"again, or fetch {' and '.join(left)} some other way and put it in {folder}"
+                f"{title} is not here and could not be downloaded ({_reason(error)}). Try again, or fetch "
+                f"{' and '.join(left)} some other way and put {'it' if len(left) == 1 else 'them'} in {folder}"
             ) from error
 
 

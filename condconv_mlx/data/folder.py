@@ -18,15 +18,17 @@ from condconv_mlx.data.dataset import DataError, Dataset
 from condconv_mlx.data.images import ImageError, fit_image, open_image
 
 SUFFIXES = {".avif", ".bmp", ".gif", ".heic", ".heif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+# Part of a cache file's name: raise it when the same files come out as other pixels.
+CACHE_VERSION = 1
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 
 
 def load_folder(path: Path, cache: Path | None = None, progress: bool = True) -> Dataset:
     """Decode the pictures under `path`/train/<class>/ and `path`/test/<class>/, or take them from the cache.
 
-    Classes are the names of the folders, sorted. All images come out square and of one size: the most frequent square
-    size among the training pictures, at least 28 and at most 64, or 32 if most are not square. If every picture is
-    grey, there is one channel, else three. Raises DataError.
+    Classes are the names of the folders, sorted. All images come out square and of one size: the most frequent size of
+    the training pictures if that is square, but at least 28 and at most 64; else 32. Others are cropped to the centred
+    square and shrunk. If every picture is grey, there is one channel, else three. Raises DataError.
     """
     path = Path(os.path.abspath(path.expanduser()))
     splits = {split: _list_split(path, split) for split in ("train", "test")}
@@ -130,7 +132,7 @@ def _all_grey(images: np.ndarray) -> bool:
 
 def _cache_file(path: Path, files: dict[str, list[Path]], cache: Path | None) -> Path:
     """The cache file for this folder in its present state: it is named by file names, sizes and times."""
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(f"{CACHE_VERSION}\n".encode())
     for file in files["train"] + files["test"]:
         status = file.stat()
         digest.update(f"{file.relative_to(path)}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import mlx.core as mx
 
+from condconv_mlx.functional.depthwise import depthwise_conv2d
 from condconv_mlx.functional.geometry import Padding, PaddingPairs, Pair, output_size, padding_pairs, pair
 from condconv_mlx.functional.unfold import unfolded_conv2d
 
@@ -96,20 +97,7 @@ def _shift(
     """Depthwise: the input, shifted by each tap, times that tap's weights, summed."""
     if not groups == x.shape[3] == kernels.shape[1]:
         raise ValueError(f'[conv2d_per_example] strategy "shift" is for depthwise convolutions, got groups = {groups}.')
-    kernel = (kernels.shape[2], kernels.shape[3])
-    rows, columns = output_size(x.shape[1:3], kernel, stride, padding, dilation)
-    padded = mx.pad(x, [(0, 0), padding[0], padding[1], (0, 0)])
-    output = mx.zeros((), dtype=x.dtype)
-    for i in range(kernel[0]):
-        for j in range(kernel[1]):
-            top, left = i * dilation[0], j * dilation[1]
-            shifted = padded[
-                :,
-                top : top + (rows - 1) * stride[0] + 1 : stride[0],
-                left : left + (columns - 1) * stride[1] + 1 : stride[1],
-            ]
-            output = output + shifted * kernels[:, None, None, :, i, j, 0]
-    return output
+    return depthwise_conv2d(stride, padding, dilation)(x, kernels[..., 0].transpose(0, 2, 3, 1))
 
 
 def _loop(x: mx.array, kernels: mx.array, stride: Pair, padding: PaddingPairs, dilation: Pair, groups: int) -> mx.array:

@@ -18,7 +18,7 @@ from condconv_mlx.functional.geometry import PaddingPairs, Pair, output_size
 
 def patches(x: mx.array, kernel: Sequence[int], stride: Pair, padding: PaddingPairs, dilation: Pair) -> mx.array:
     """x (N, H, W, C) -> (N, H', W', kh, kw, C): what the kernel sees at each position. A padding may be negative."""
-    x = _pad(x, padding)
+    x = pad(x, padding)
     n, height, width, channels = x.shape
     rows, columns = output_size((height, width), kernel, stride, ((0, 0), (0, 0)), dilation)
     if tuple(kernel) == (1, 1):
@@ -31,7 +31,8 @@ def patches(x: mx.array, kernel: Sequence[int], stride: Pair, padding: PaddingPa
     )
 
 
-def _pad(x: mx.array, padding: PaddingPairs) -> mx.array:
+def pad(x: mx.array, padding: PaddingPairs) -> mx.array:
+    """x (N, H, W, C) with zeros around; a negative padding takes rows or columns away."""
     (top, bottom), (left, right) = padding
     if min(top, bottom, left, right) < 0:
         height, width = x.shape[1:3]
@@ -75,7 +76,7 @@ def input_gradient(
     s·s·C channels, and no zero has to be inserted between its rows.
     """
     if max(stride) > 1 and max(dilation) > 1:
-        kernels, dilation = _spread(kernels, dilation), (1, 1)
+        kernels, dilation = spread(kernels, dilation), (1, 1)
     m, out, *kernel, channels = kernels.shape
     taps = [-(-kernel[axis] // stride[axis]) for axis in (0, 1)]
     short = [taps[axis] * stride[axis] - kernel[axis] for axis in (0, 1)]
@@ -109,14 +110,13 @@ def _rows(x: mx.array, m: int, tail: int = 3) -> mx.array:
     return x.reshape(m, -1, length)
 
 
-def _spread(kernels: mx.array, dilation: Pair) -> mx.array:
-    """The same kernels without dilation: zeros between the taps."""
-    m, out, kh, kw, channels = kernels.shape
-    spread = mx.pad(
-        kernels[:, :, :, None, :, None], [(0, 0)] * 3 + [(0, dilation[0] - 1), (0, 0), (0, dilation[1] - 1), (0, 0)]
-    )
-    spread = spread.reshape(m, out, kh * dilation[0], kw * dilation[1], channels)
-    return spread[:, :, : (kh - 1) * dilation[0] + 1, : (kw - 1) * dilation[1] + 1]
+def spread(kernels: mx.array, dilation: Pair) -> mx.array:
+    """Kernels (..., kh, kw, C) without dilation: zeros between the taps."""
+    *lead, kh, kw, channels = kernels.shape
+    between = [(0, 0)] * len(lead) + [(0, 0), (0, dilation[0] - 1), (0, 0), (0, dilation[1] - 1), (0, 0)]
+    wide = mx.pad(kernels[..., :, None, :, None, :], between)
+    wide = wide.reshape(*lead, kh * dilation[0], kw * dilation[1], channels)
+    return wide[..., : (kh - 1) * dilation[0] + 1, : (kw - 1) * dilation[1] + 1, :]
 
 
 @cache

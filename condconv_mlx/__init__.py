@@ -6,6 +6,8 @@ Names are imported when they are first used: `condconv_mlx.cpu.tune_process` has
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from condconv_mlx._backend import check
+
 if TYPE_CHECKING:
     from condconv_mlx.checkpoint import list_weights, load_model, save_model
     from condconv_mlx.layers import CondConv1d, CondConv2d, CondLinear, Router
@@ -39,6 +41,7 @@ _HOME = {
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    check()
     value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
     globals()[name] = value
     return value

@@ -43,13 +43,11 @@ def run(args: argparse.Namespace) -> int:
     folder = app_folder()
     threading.Thread(target=_announce, args=(port, not args.no_browser), daemon=True).start()
 
-    from streamlit import config
     from streamlit.web import cli as streamlit
 
     # An older Streamlit may lack an option of ours, and refuses flags that it does not know.
-    flags = [
-        flag for flag in streamlit_flags(folder, port) if flag[2:].partition("=")[0] in config.get_config_options()
-    ]
+    known = {name for parameter in streamlit.main.commands["run"].params for name in parameter.opts}
+    flags = [flag for flag in streamlit_flags(folder, port) if flag.partition("=")[0] in known]
     streamlit.main(["run", str(folder / "main.py"), *flags], prog_name="streamlit", standalone_mode=False)
     return 0
 
@@ -89,7 +87,7 @@ def streamlit_flags(folder: Path, port: int) -> list[str]:
             "maxUploadSize": 64,
         },
         "browser": {"gatherUsageStats": False},
-        "logger": {"hideWelcomeMessage": True},
+        "logger": {"level": "warning", "hideWelcomeMessage": True},
     }
     return [*_flags("--", {"client": {"toolbarMode": "viewer"}}), *_flags("--", options), *_flags("--", fixed)]
 

@@ -1,0 +1,110 @@
+"""The pictures of the page: samples and uploads, their crops, and small copies of them."""
+
+import base64
+import io
+import json
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from condconv_mlx.data import Box, default_crop, fit_image, open_image
+
+SAMPLES = Path(__file__).parent / "samples"
+# Much more than a network takes, and little enough to keep many.
+KEPT_SIDE = 1024
+ACCENT = (76, 110, 245)
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A picture to choose, the same as no other.
+
+    `credit` says whose it is, and is empty for the user's own. `truth` is the class that a sample shows, None if none.
+    """
+
+    id: str
+    title: str
+    image: Image.Image
+    credit: str = ""
+    truth: str | None = None
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A square in a picture: its side in percent of the largest that fits, its place in percent of the room left."""
+
+    size: int = 100
+    across: int = 50
+    down: int = 50
+
+    def box(self, size: tuple[int, int]) -> Box:
+        """The square in pixels, in an image of `size` (width, height)."""
+        if self == Crop():
+            return default_crop(size)
+        width, height = size
+        side = max(1, round(min(size) * self.size / 100))
+        return Box(round((width - side) * self.across / 100), round((height - side) * self.down / 100), side)
+
+
+@cache
+def samples(dataset: str) -> tuple[Picture, ...]:
+    """The pictures that come with the app for a data set; photographs for one of the user's own."""
+    entries = json.loads((SAMPLES / "samples.json").read_text(encoding="utf-8"))
+    known = dataset in {entry["dataset"] for entry in entries}
+    return tuple(
+        Picture(
+            entry["id"],
+            entry["title"],
+            open_image(SAMPLES / entry["file"]),
+            _credit(entry["author"], entry["source"], entry["licence"]),
+            entry["truth"] if known else None,
+        )
+        for entry in entries
+        if entry["dataset"] == (dataset if known else "cifar10")
+    )
+
+
+def uploaded(id: str, name: str, data: bytes) -> Picture:
+    """A picture from a file of the user's. Raises ImageError with a sentence for the page."""
+    image = open_image(data, name)
+    image.thumbnail((KEPT_SIDE, KEPT_SIDE), Image.Resampling.LANCZOS)
+    return Picture(id, name, image)
+
+
+def with_crop(image: Image.Image, box: Box, width: int = 480) -> Image.Image:
+    """The picture, dimmed but for the crop, which is framed."""
+    shown = image.resize((width, max(1, round(image.height * width / image.width))), Image.Resampling.LANCZOS)
+    scale = width / image.width
+    corners = [round(value * scale) for value in (box.left, box.top, box.left + box.size, box.top + box.size)]
+    left, top, right, bottom = corners
+    if (right - left, bottom - top) == shown.size:
+        return shown
+    dimmed = Image.blend(shown, Image.new("RGB", shown.size, (128, 128, 128)), 0.65)
+    dimmed.paste(shown.crop((left, top, right, bottom)), (left, top))
+    ImageDraw.Draw(dimmed).rectangle((left, top, right - 1, bottom - 1), outline=ACCENT, width=3)
+    return dimmed
+
+
+def enlarged(pixels: np.ndarray, side: int = 480) -> Image.Image:
+    """uint8 (size, size, channels) as a picture of about `side` pixels in which each pixel is a crisp square."""
+    image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).convert("RGB")
+    factor = max(1, side // pixels.shape[0])
+    return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
+
+
+@lru_cache(maxsize=1024)
+def thumbnail(picture: Picture, side: int = 72) -> str:
+    """The middle of the picture as a small JPEG in an address."""
+    file = io.BytesIO()
+    Image.fromarray(fit_image(picture.image, side, 3)).save(file, "JPEG", quality=85)
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def _credit(author: str, source: str, licence: str) -> str:
+    if source.startswith("https://commons.wikimedia.org/"):
+        # Brackets would end the link early.
+        source = f"[Wikimedia Commons]({source.replace('(', '%28').replace(')', '%29')})"
+    return f"{author} · {licence} · {source}"

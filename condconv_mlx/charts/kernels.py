@@ -1,0 +1,110 @@
+"""Kernels as tiled pictures: one tile for each input channel, side by side on one colour scale."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from condconv_mlx.charts.style import ACCENT, COLORBAR, DIVERGING, colorbar, layout
+
+CAPTION = 26
+
+
+def tile_slices(kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A kernel as one near-square picture.
+
+    Args:
+        kernel: (kh, kw, I), the slice for each of I input channels; or (I,), a row of weights.
+
+    Returns:
+        The picture (rows, columns) with the slices in reading order, NaN between them and after the last; and for each
+        of its cells (input channel, row in the slice, column in the slice), counted from 1, as int32.
+    """
+    if kernel.ndim == 1:
+        kernel = kernel.reshape(1, 1, -1)
+    if kernel.ndim != 3:
+        raise ValueError(f"kernel must be (kh, kw, I) or (I,), got shape {kernel.shape}")
+    kh, kw, count = kernel.shape
+    # Slices of one weight touch: the gaps would take more room than the weights.
+    gap = 0 if kh == kw == 1 else 1
+    columns = math.ceil(math.sqrt(count * (kh + gap) / (kw + gap)))
+    rows = math.ceil(count / columns)
+    picture = np.full((rows * (kh + gap) - gap, columns * (kw + gap) - gap), np.nan, dtype=np.float32)
+    where = np.zeros((*picture.shape, 3), dtype=np.int32)
+    for channel in range(count):
+        top, left = channel // columns * (kh + gap), channel % columns * (kw + gap)
+        picture[top : top + kh, left : left + kw] = kernel[:, :, channel]
+        where[top : top + kh, left : left + kw, 0] = channel + 1
+        where[top : top + kh, left : left + kw, 1:] = np.moveaxis(np.indices((kh, kw)), 0, -1) + 1
+    return picture, where
+
+
+def kernel_tiles(
+    kernels: Sequence[np.ndarray],
+    captions: Sequence[str],
+    limit: float | None = None,
+    columns: int = 4,
+    size: int = 150,
+    emphasised: bool = False,
+    scale: bool = True,
+) -> go.Figure:
+    """Kernels beside each other, each a tiled picture of its slices, on one symmetric scale from -limit to limit.
+
+    Args:
+        kernels: each (kh, kw, I), or (I,) for the row of a fully connected layer.
+        captions: a line of text over each.
+        limit: the end of the scale; by default the largest absolute weight of all kernels.
+        columns: pictures in a row.
+        size: height of a picture in pixels.
+        emphasised: frame the pictures in the accent colour.
+        scale: draw the colour bar.
+    """
+    if len(kernels) != len(captions) or not kernels:
+        raise ValueError(f"need as many captions as kernels, and at least one: got {len(captions)} and {len(kernels)}")
+    if limit is None:
+        limit = max(float(np.abs(kernel).max()) for kernel in kernels)
+    limit = limit or 1.0
+    rows = math.ceil(len(kernels) / columns)
+    bottom = COLORBAR if scale else 0
+    height = CAPTION + rows * size + (rows - 1) * CAPTION + bottom
+    figure = make_subplots(
+        rows,
+        columns,
+        subplot_titles=list(captions),
+        horizontal_spacing=0.03,
+        vertical_spacing=CAPTION / (height - CAPTION - bottom),
+    )
+    figure.update_annotations(font={"size": 13}, yshift=2)
+    for i, kernel in enumerate(kernels):
+        picture, where = tile_slices(kernel)
+        position = {"row": i // columns + 1, "col": i % columns + 1}
+        inside = "" if max(kernel.shape[:-1], default=1) == 1 else "<br>row %{customdata[1]}, column %{customdata[2]}"
+        figure.add_heatmap(
+            z=picture,
+            customdata=where,
+            coloraxis="coloraxis",
+            hoverongaps=False,
+            hovertemplate=f"input channel %{{customdata[0]}}{inside}<br>weight %{{z:.4f}}<extra>{captions[i]}</extra>",
+            **position,
+        )
+        anchor = figure.get_subplot(**position).xaxis.plotly_name.replace("axis", "")
+        figure.update_yaxes(autorange="reversed", scaleanchor=anchor, **position)
+        if emphasised:
+            tall, wide = picture.shape
+            pad = 0.5 + 0.04 * max(picture.shape)
+            frame = {"x0": -pad, "y0": -pad, "x1": wide - 1 + pad, "y1": tall - 1 + pad}
+            figure.add_shape(type="rect", **frame, line={"color": ACCENT, "width": 2}, **position)
+    figure.update_xaxes(visible=False, fixedrange=True, constrain="domain")
+    figure.update_yaxes(visible=False, fixedrange=True, constrain="domain")
+    figure.update_layout(
+        coloraxis={
+            "colorscale": DIVERGING,
+            "cmin": -limit,
+            "cmax": limit,
+            "showscale": scale,
+            "colorbar": colorbar("weight", tickvals=[-limit, 0, limit], tickformat=".2f"),
+        }
+    )
+    return layout(figure, height, CAPTION, bottom)

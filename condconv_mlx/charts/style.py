@@ -1,0 +1,52 @@
+"""The looks that all charts share: one accent, and scales that colour-blind people can read."""
+
+from typing import Any
+
+import plotly.graph_objects as go
+
+ACCENT = "#4C6EF5"
+ACCENT_SOFT = "rgba(76, 110, 245, 0.35)"
+# Nothing is the page's own background, so that low values recede in light and in dark.
+SEQUENTIAL = [[0.0, "rgba(76, 110, 245, 0.05)"], [1.0, "rgba(76, 110, 245, 1)"]]
+# Orange and blue stay apart for every kind of colour blindness; zero is a faint grey that both backgrounds show.
+DIVERGING = [[0.0, "rgba(240, 128, 32, 1)"], [0.5, "rgba(134, 142, 150, 0.10)"], [1.0, "rgba(76, 110, 245, 1)"]]
+COLORBAR = 64
+
+
+def layout(figure: go.Figure, height: int, top: int = 0, bottom: int = 0, **options: Any) -> go.Figure:
+    """Transparent, as wide as its place, `height` pixels high with its margins. Dragging scrolls the page."""
+    figure.update_layout(
+        height=height,
+        margin={"l": 0, "r": 0, "t": top, "b": bottom},
+        paper_bgcolor="rgba(0, 0, 0, 0)",
+        plot_bgcolor="rgba(0, 0, 0, 0)",
+        showlegend=False,
+        dragmode=False,
+        **options,
+    )
+    return figure
+
+
+def colorbar(title: str, **options: Any) -> dict[str, Any]:
+    """A thin bar with its title, in a margin of COLORBAR pixels under a chart."""
+    return {
+        "title": {"text": title, "side": "top", "font": {"size": 12}},
+        "tickfont": {"size": 12},
+        "orientation": "h",
+        "thickness": 8,
+        "len": 160,
+        "lenmode": "pixels",
+        "x": 0,
+        "xanchor": "left",
+        "xpad": 14,
+        "y": 0,
+        "yanchor": "top",
+        "ypad": 10,
+        "outlinewidth": 0,
+        **options,
+    }
+
+
+def expert_names(count: int) -> list[str]:
+    """Experts are counted from 1, as on the command line."""
+    return [f"{number}" for number in range(1, count + 1)]

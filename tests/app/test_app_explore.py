@@ -1,0 +1,255 @@
+"""The page, as Streamlit's own harness runs it."""
+
+import base64
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+import pytest
+from app_material import EXPERTS, bomb, noise, png, save_untrained
+from streamlit.testing.v1 import AppTest
+
+import condconv_mlx.app
+from condconv_mlx.app import engine
+from condconv_mlx.app.pictures import SAMPLES, samples
+
+MAIN = Path(condconv_mlx.app.__path__[0]) / "main.py"
+FASHION = "condconv_small_fashion_mnist"
+STATIC = "condconv_small_static_cifar10"
+
+
+def open_app(**address: str) -> AppTest:
+    """The app as it is after its first run, with these in its address."""
+    app = AppTest.from_file(str(MAIN), default_timeout=60)
+    for key, value in address.items():
+        app.query_params[key] = value
+    return app.run()
+
+
+def figure(app: AppTest, key: str) -> go.Figure | None:
+    """The chart of that key on the page."""
+    for element in app.get("plotly_chart"):
+        if element.key == key:
+            return go.Figure(json.loads(element.proto.spec))
+    return None
+
+
+def numbers(array: Any) -> np.ndarray:
+    """An array of a chart, which Plotly writes as base64."""
+    if isinstance(array, dict):
+        shape = [int(n) for n in str(array.get("shape", "-1")).split(",")]
+        return np.frombuffer(base64.b64decode(array["bdata"]), array["dtype"]).reshape(shape)
+    return np.array(array, dtype=float)
+
+
+def upload(app: AppTest, *files: tuple[str, bytes]) -> AppTest:
+    app.file_uploader(key="files").set_value([(name, data, "image/png") for name, data in files])
+    return app.run()
+
+
+def texts(elements: Any) -> str:
+    """What is read on the page: without the backslashes that keep Markdown from acting."""
+    return re.sub(r"\\(.)", r"\1", "\n".join(element.value for element in elements))
+
+
+def test_opens_with_a_routed_sample(weights: Path) -> None:
+    app = open_app()
+    assert not app.exception and not app.error
+    bars, heatmap = figure(app, "classes"), figure(app, "routing")
+    assert bars is not None and heatmap is not None
+    assert len(bars.data[0].y) == 10
+    assert numbers(heatmap.data[0].z).shape[1] == EXPERTS
+    assert len(heatmap.layout.yaxis.ticktext) == 3
+    assert "Knows ten things: airplane, automobile," in texts(app.caption)
+    assert "answers with one of them" in texts(app.caption)
+    assert "90.1 % of held-out images" in texts(app.caption)
+    assert "Wikimedia Commons" in texts(app.caption)
+    assert len(app.get("download_button")) == 3
+
+
+def test_charts_show_what_the_engine_says(weights: Path) -> None:
+    app = open_app(image="horses", layer="classifier")
+    number = next(i for i, picture in enumerate(samples("cifar10")) if picture.id == "horses")
+    usage, heatmap = figure(app, "usage"), figure(app, "routing")
+    assert usage is not None and heatmap is not None
+    table = numbers(usage.data[0].z)
+    assert table.shape == (len(samples("cifar10")), EXPERTS)
+    np.testing.assert_allclose(table[number], numbers(heatmap.data[0].z)[-1])
+    assert heatmap.layout.yaxis.ticktext[-1] == "<b>classifier</b>"
+
+
+def test_address_keeps_the_choice(weights: Path) -> None:
+    app = open_app(image="truck", layer="blocks.2.conv2", model="condconv_small_cifar10")
+    assert "#### Truck, drawn" in texts(app.markdown)
+    assert app.selectbox(key="layer").value == "blocks.2.conv2"
+    app.button_group(key="image").set_value("coffee").run()
+    app.selectbox(key="layer").set_value("classifier").run()
+    assert app.query_params["image"] == "coffee"
+    assert app.query_params["layer"] == "classifier"
+    assert "none of these" in texts(app.caption)
+
+
+def test_a_wrong_address_does_no_harm(weights: Path) -> None:
+    app = open_app(image="../../etc/passwd", layer="nonsense", model="no model")
+    assert not app.exception and not app.error
+    assert app.query_params["image"] == samples("cifar10")[0].id
+
+
+def test_every_layer_shows_its_kernels(weights: Path) -> None:
+    app = open_app()
+    for layer in app.selectbox(key="layer").options:
+        app.selectbox(key="layer").set_value(layer).run()
+        assert not app.exception and not app.error
+        mixed, experts = figure(app, "mixed"), figure(app, "experts")
+        assert mixed is not None and experts is not None
+        assert len(experts.data) == EXPERTS
+        assert mixed.layout.coloraxis.cmax == experts.layout.coloraxis.cmax == -experts.layout.coloraxis.cmin
+
+
+def test_output_channel_stays_where_it_was_put(weights: Path) -> None:
+    app = open_app(layer="classifier")
+    key = "channel condconv_small_cifar10 classifier"
+    assert app.selectbox(key=key).label == "Class"
+    app.selectbox(key=key).set_value(7).run()
+    app.button_group(key="image").set_value("dog").run()
+    assert app.selectbox(key=key).value == 7
+
+
+def test_static_network_has_nothing_to_route(weights: Path) -> None:
+    app = open_app(layer="classifier")
+    app.selectbox(key="model").set_value(STATIC).run()
+    assert figure(app, "classes") is not None
+    assert figure(app, "routing") is None and figure(app, "usage") is None
+    assert "static" in texts(app.info)
+    assert len(app.get("download_button")) == 2
+    assert "layer" not in app.query_params
+    app.selectbox(key="model").set_value("condconv_small_cifar10").run()
+    assert figure(app, "routing") is not None and not app.info
+
+
+def test_fashion_turns_dark_garments_light(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = last_run(monkeypatch)
+    app = open_app(model=FASHION)
+    assert "Ankle boot" in texts(app.caption)
+    assert app.toggle[0].value is False
+    garment = np.full((60, 60, 3), 255, dtype=np.uint8)
+    garment[15:45, 15:45] = 40
+    app = upload(app, ("shirt.png", png(garment)))
+    assert app.toggle[0].value is True
+    assert seen().shape[1:] == (28, 28, 1)
+    assert seen()[0, 0, 0, 0] == 0 and seen()[0, 14, 14, 0] > 200
+    app.toggle[0].set_value(False).run()
+    assert seen()[0, 0, 0, 0] == 255 and seen()[0, 14, 14, 0] < 60
+    # The switch is remembered when another picture has been looked at.
+    app.button_group(key="image").set_value("fashion-bag").run()
+    assert seen()[0, 0, 0, 0] == 255
+
+
+def last_run(monkeypatch: pytest.MonkeyPatch) -> Callable[[], np.ndarray]:
+    """What the engine was last given."""
+    kept: list[np.ndarray] = []
+    run = engine.run
+
+    def noted(name: str, images: np.ndarray) -> engine.Answer:
+        kept.append(images)
+        return run(name, images)
+
+    monkeypatch.setattr(engine, "run", noted)
+    return lambda: kept[-1]
+
+
+def test_uploads_come_first_and_are_chosen(weights: Path) -> None:
+    app = upload(open_app(), ("one.png", noise(1)), ("one.png", noise(2)))
+    assert not app.exception and not app.error
+    assert "#### one.png" in texts(app.markdown)
+    usage = figure(app, "usage")
+    assert usage is not None
+    assert list(usage.layout.yaxis.ticktext[:2]) == ["one.png", "one.png"]
+    assert "image" not in app.query_params
+    app = upload(app)
+    assert app.button_group(key="image").value == "cat"
+
+
+def test_a_real_photograph(weights: Path) -> None:
+    app = upload(open_app(), ("holiday.jpg", (SAMPLES / "dog.jpg").read_bytes()))
+    assert not app.error
+    assert figure(app, "routing") is not None
+
+
+@pytest.mark.parametrize(
+    "name, data, says",
+    [
+        ("cut.png", noise(3)[:900], "damaged"),
+        ("empty.png", b"", "empty"),
+        ("bomb.png", bomb(), "megapixels"),
+        ("letter.png", b"Dear reader, this is no picture.", "not a picture"),
+    ],
+    ids=["corrupt", "empty", "bomb", "renamed"],
+)
+def test_a_bad_upload_has_its_message_and_the_good_ones_go_on(weights: Path, name: str, data: bytes, says: str) -> None:
+    app = upload(open_app(), (name, data), ("good.png", noise(4)))
+    assert not app.exception
+    message = texts(app.error)
+    assert name in message and says in message
+    assert "#### good.png" in texts(app.markdown)
+    assert figure(app, "routing") is not None
+
+
+def test_names_of_files_are_shown_as_they_are(weights: Path) -> None:
+    app = upload(open_app(), ("![x](http://example.org/x.png) *b*.png", b"?"))
+    assert texts(app.error).startswith("![x](http://example.org/x.png) *b*.png")
+    assert "![" not in app.error[0].value and "](" not in app.error[0].value
+
+
+def test_many_uploads(weights: Path) -> None:
+    app = upload(open_app(), *[(f"{i}.png", noise(i)) for i in range(64)])
+    assert not app.exception and not app.error
+    usage = figure(app, "usage")
+    assert usage is not None
+    assert numbers(usage.data[0].z).shape == (64 + len(samples("cifar10")), EXPERTS)
+
+
+def test_crop_moves_what_the_network_sees(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = last_run(monkeypatch)
+    halves = np.zeros((40, 80, 3), dtype=np.uint8)
+    halves[:, 40:] = 255
+    app = upload(open_app(), ("halves.png", png(halves)))
+    assert seen()[0, 16, 2, 0] < 30 and seen()[0, 16, -3, 0] > 220
+    size, across, down = app.slider
+    assert (size.value, across.value, down.value, down.disabled) == (100, 50, 50, True)
+    across.set_value(100).run()
+    assert seen()[0].min() > 220
+    next(button for button in app.button if button.label == "Reset").click().run()
+    assert app.slider[1].value == 50
+    assert seen()[0, 16, 2, 0] < 30
+
+
+def test_damaged_weights_are_named_and_the_others_serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONDCONV_MLX_WEIGHTS", str(tmp_path))
+    save_untrained(tmp_path, "good")
+    (tmp_path / "bad.safetensors").write_bytes(b"not weights")
+    app = open_app()
+    assert "bad.safetensors" in texts(app.error)
+    assert figure(app, "routing") is not None
+
+
+def test_no_weights_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONDCONV_MLX_WEIGHTS", str(tmp_path))
+    app = open_app()
+    assert not app.exception
+    assert "no weights" in texts(app.error)
+
+
+def test_an_unexpected_error_is_told_without_a_traceback(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(name: str, images: np.ndarray) -> None:
+        raise RuntimeError("the *moon* is full")
+
+    monkeypatch.setattr(engine, "run", fail)
+    app = open_app()
+    assert not app.exception
+    assert "RuntimeError: the *moon* is full" in texts(app.error)
+    assert "Traceback" not in texts(app.error)

@@ -1,0 +1,141 @@
+"""Charts: values land where they should, and the hover says what they are."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from condconv_mlx.charts import class_bars, expert_usage, kernel_tiles, percent, routing_heatmap, tile_slices
+from condconv_mlx.charts.style import ACCENT
+
+WEIGHTS = [np.array([0.1, 0.9, 0.5]), np.array([0.2, 0.3])]
+ROUTERS = ["blocks.1", "classifier"]
+LAYERS = [["blocks.1.conv1", "blocks.1.conv2"], ["classifier"]]
+
+
+def test_bars_start_with_the_likeliest() -> None:
+    bars = class_bars(["cat", "dog", "frog"], np.array([0.2, 0.7, 0.1])).data[0]
+    assert list(bars.y) == ["dog", "cat", "frog"]
+    np.testing.assert_allclose(bars.x, [0.7, 0.2, 0.1])
+    assert list(bars.text) == ["70.0 %", "20.0 %", "10.0 %"]
+    assert bars.marker.color[0] == ACCENT != bars.marker.color[1]
+    assert "%{x" in bars.hovertemplate
+
+
+def test_bars_draw_the_top_alone_and_check_their_shapes() -> None:
+    assert len(class_bars([str(i) for i in range(100)], np.full(100, 0.01), top=5).data[0].y) == 5
+    with pytest.raises(ValueError, match=r"\(3,\).*\(2,\)"):
+        class_bars(["a", "b", "c"], np.array([0.5, 0.5]))
+
+
+@pytest.mark.parametrize(
+    "value, text",
+    [(0.5, "50.0 %"), (0.99999, "99.9 %"), (1.0, "100.0 %"), (0.0001, "< 0.1 %"), (0.0, "< 0.1 %"), (0.001, "0.1 %")],
+)
+def test_percent_never_rounds_to_a_certainty(value: float, text: str) -> None:
+    assert percent(value) == text
+
+
+def test_routing_weights_land_in_their_cells() -> None:
+    figure = routing_heatmap(ROUTERS, LAYERS, WEIGHTS)
+    cells = figure.data[0]
+    np.testing.assert_array_equal(cells.z, [[0.1, 0.9, 0.5], [0.2, 0.3, np.nan]])
+    assert (cells.zmin, cells.zmax) == (0, 1)
+    assert list(figure.layout.yaxis.ticktext) == ROUTERS
+    assert list(figure.layout.xaxis.ticktext) == ["1", "2", "3"]
+    # The first router is at the top.
+    assert figure.layout.yaxis.range[0] > figure.layout.yaxis.range[1]
+    assert cells.customdata[0][1][1] == "blocks.1.conv1, blocks.1.conv2"
+    assert "%{customdata[1]}" in cells.hovertemplate and "weight %{z" in cells.hovertemplate
+
+
+def test_a_click_finds_its_router() -> None:
+    figure = routing_heatmap(ROUTERS, LAYERS, WEIGHTS, selected=1, clickable=True)
+    heatmap, markers = figure.data
+    assert heatmap.hoverinfo == "skip"
+    assert len(markers.x) == 5
+    assert [point[0] for point in markers.customdata] == [0, 0, 0, 1, 1]
+    assert [point[2] for point in markers.customdata] == [0.1, 0.9, 0.5, 0.2, 0.3]
+    assert "%{customdata[2]:" in markers.hovertemplate
+    assert list(figure.layout.yaxis.ticktext) == ["blocks.1", "<b>classifier</b>"]
+
+
+def test_routing_lists_must_match() -> None:
+    with pytest.raises(ValueError, match="2 routers, 1 lists"):
+        routing_heatmap(ROUTERS, LAYERS[:1], WEIGHTS)
+
+
+def test_usage_has_a_row_for_each_image() -> None:
+    weights = np.random.default_rng(0).random((3, 4))
+    figure = expert_usage(["a.png", "a.png", "b.png"], weights, ["cat", "dog", "cat"], ["data:,", "data:,", "data:,"])
+    np.testing.assert_allclose(figure.data[0].z, weights)
+    assert list(figure.layout.yaxis.ticktext) == ["a.png", "a.png", "b.png"]
+    assert figure.data[0].customdata[1][0][1] == "dog"
+    assert [image.y for image in figure.layout.images] == [0, 1, 2]
+    with pytest.raises(ValueError, match=r"\(2, E\)"):
+        expert_usage(["a", "b"], weights)
+
+
+def test_more_images_make_it_higher() -> None:
+    heights = [expert_usage(["x"] * n, np.zeros((n, 2))).layout.height for n in (1, 10, 100)]
+    assert heights == sorted(heights) and heights[2] < 4000
+
+
+def test_slices_are_tiled_in_reading_order() -> None:
+    kernel = np.arange(3 * 3 * 4, dtype=np.float32).reshape(3, 3, 4)
+    picture, where = tile_slices(kernel)
+    assert picture.shape == (7, 7)
+    np.testing.assert_array_equal(picture[:3, :3], kernel[:, :, 0])
+    np.testing.assert_array_equal(picture[:3, 4:], kernel[:, :, 1])
+    np.testing.assert_array_equal(picture[4:, :3], kernel[:, :, 2])
+    assert np.isnan(picture[3]).all() and np.isnan(picture[:, 3]).all()
+    assert where[0, 0].tolist() == [1, 1, 1]
+    assert where[4 + 1, 4 + 2].tolist() == [4, 2, 3]
+
+
+@pytest.mark.parametrize("shape", [(128,), (1, 1, 128), (3, 3, 1), (3, 3, 64), (5, 3, 7), (7, 7, 3)])
+def test_every_weight_is_in_a_near_square_picture(shape: tuple[int, ...]) -> None:
+    kernel = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    picture, where = tile_slices(kernel)
+    shown = ~np.isnan(picture)
+    np.testing.assert_array_equal(np.sort(picture[shown]), np.sort(kernel, axis=None))
+    assert where[shown].min() == 1
+    assert max(picture.shape) <= 2 * min(picture.shape) + 8
+
+
+def test_tiles_share_one_symmetric_scale() -> None:
+    kernels = [np.full((3, 3, 2), value, np.float32) for value in (0.1, -0.4, 0.2)]
+    figure = kernel_tiles(kernels, ["1 · 0.50", "2 · 0.25", "3 · 0.75"], columns=2)
+    assert (figure.layout.coloraxis.cmin, figure.layout.coloraxis.cmax) == pytest.approx((-0.4, 0.4))
+    assert {trace.coloraxis for trace in figure.data} == {"coloraxis"}
+    assert [title.text for title in figure.layout.annotations] == ["1 · 0.50", "2 · 0.25", "3 · 0.75"]
+    assert "input channel %{customdata[0]}<br>row %{customdata[1]}" in figure.data[0].hovertemplate
+    assert "2 · 0.25" in figure.data[1].hovertemplate
+    row = kernel_tiles([np.ones(12)], ["Mixed"], limit=2.0, columns=1, emphasised=True, scale=False)
+    assert "row" not in row.data[0].hovertemplate
+    assert row.layout.shapes[0].line.color == ACCENT
+    assert row.layout.coloraxis.cmax == 2.0 and row.layout.coloraxis.showscale is False
+
+
+def test_kernels_of_zeros_and_wrong_shapes() -> None:
+    assert kernel_tiles([np.zeros((3, 3, 2))], ["nil"]).layout.coloraxis.cmax > 0
+    with pytest.raises(ValueError, match="1 and 2"):
+        kernel_tiles([np.zeros(3), np.zeros(3)], ["one"])
+    with pytest.raises(ValueError, match=r"\(2, 2\)"):
+        tile_slices(np.zeros((2, 2)))
+
+
+FIGURES: list[Any] = [
+    class_bars(["a", "b"], np.array([0.4, 0.6])),
+    routing_heatmap(ROUTERS, LAYERS, WEIGHTS, clickable=True),
+    expert_usage(["a"], np.array([[0.5, 0.5]])),
+    kernel_tiles([np.ones((3, 3, 2))], ["1"]),
+]
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_charts_fit_light_and_dark_pages(figure: Any) -> None:
+    assert figure.layout.paper_bgcolor == figure.layout.plot_bgcolor == "rgba(0, 0, 0, 0)"
+    assert figure.layout.height > 0 and figure.layout.width is None
+    assert json.loads(figure.to_json())

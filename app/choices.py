@@ -5,7 +5,7 @@ import streamlit as st
 from condconv_mlx.app import engine
 from condconv_mlx.app.engine import Card
 from condconv_mlx.app.parts import MANY, escape, remember, scrolling, shortened
-from condconv_mlx.app.pictures import Picture, thumbnail, uploaded
+from condconv_mlx.app.pictures import Picture, uploaded
 from condconv_mlx.charts import percent
 from condconv_mlx.data import ImageError
 
@@ -81,7 +81,7 @@ def choose_picture(pictures: list[Picture]) -> int:
         st.pills(
             "Picture",
             list(by_id),
-            format_func=lambda id: f"![]({thumbnail(by_id[id])}) {escape(shortened(by_id[id].title))}",
+            format_func=lambda id: f"![]({by_id[id].thumbnail}) {escape(shortened(by_id[id].title))}",
             required=True,
             key="image",
             label_visibility="collapsed",

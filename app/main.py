@@ -9,7 +9,7 @@ from condconv_mlx.app.pages import explore
 from condconv_mlx.app.parts import ICON, escape
 
 st.set_page_config(page_title="CondConv", page_icon=ICON, layout="wide")
-# Addresses differ from the names of files: Streamlit would run pages/explore.py by itself for a first visit to /explore.
+# An address differs from its file: for a first visit to /explore, Streamlit would run pages/explore.py by itself.
 page = st.navigation([st.Page(explore.show, title="Explore", url_path="look", default=True)], position="hidden")
 try:
     page.run()

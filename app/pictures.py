@@ -4,7 +4,7 @@ import base64
 import io
 import json
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,8 @@ from condconv_mlx.data import Box, default_crop, fit_image, open_image
 SAMPLES = Path(__file__).parent / "samples"
 # Much more than a network takes, and little enough to keep many.
 KEPT_SIDE = 1024
+# Twice what is shown, for screens that can.
+THUMBNAIL = 72
 ACCENT = (76, 110, 245)
 
 
@@ -30,6 +32,13 @@ class Picture:
     image: Image.Image
     credit: str = ""
     truth: str | None = None
+
+    @cached_property
+    def thumbnail(self) -> str:
+        """The middle of the picture as a small JPEG in an address."""
+        file = io.BytesIO()
+        Image.fromarray(fit_image(self.image, THUMBNAIL, 3)).save(file, "JPEG", quality=85)
+        return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
 
 
 @dataclass(frozen=True)
@@ -76,7 +85,9 @@ def uploaded(id: str, name: str, data: bytes) -> Picture:
 
 def with_crop(image: Image.Image, box: Box, width: int = 480) -> Image.Image:
     """The picture, dimmed but for the crop, which is framed."""
-    shown = image.resize((width, max(1, round(image.height * width / image.width))), Image.Resampling.LANCZOS)
+    # A tiny picture shows its pixels, as the network's view beside it does.
+    resample = Image.Resampling.NEAREST if image.width * 4 < width else Image.Resampling.LANCZOS
+    shown = image.resize((width, max(1, round(image.height * width / image.width))), resample)
     scale = width / image.width
     corners = [round(value * scale) for value in (box.left, box.top, box.left + box.size, box.top + box.size)]
     left, top, right, bottom = corners
@@ -93,14 +104,6 @@ def enlarged(pixels: np.ndarray, side: int = 480) -> Image.Image:
     image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).convert("RGB")
     factor = max(1, side // pixels.shape[0])
     return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
-
-
-@lru_cache(maxsize=1024)
-def thumbnail(picture: Picture, side: int = 72) -> str:
-    """The middle of the picture as a small JPEG in an address."""
-    file = io.BytesIO()
-    Image.fromarray(fit_image(picture.image, side, 3)).save(file, "JPEG", quality=85)
-    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
 
 
 def _credit(author: str, source: str, licence: str) -> str:

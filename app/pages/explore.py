@@ -8,7 +8,7 @@ from condconv_mlx.app import engine, export
 from condconv_mlx.app.choices import DATASETS, choose_model, choose_picture, upload
 from condconv_mlx.app.engine import Answer, Card, Routing
 from condconv_mlx.app.parts import MANY, chart, escape, in_address, remember, scrolling, shortened
-from condconv_mlx.app.pictures import Crop, Picture, enlarged, samples, thumbnail, with_crop
+from condconv_mlx.app.pictures import Crop, Picture, enlarged, samples, with_crop
 from condconv_mlx.data import Box, fit_image, looks_dark_on_light
 
 # Of an expert's kernel, in pixels.
@@ -166,7 +166,7 @@ def show_routing(card: Card, pictures: list[Picture], n: int, answer: Answer) ->
             [shortened(picture.title) for picture in pictures],
             answer.routing[chosen].weights,
             [f"taken for {card.labels[i]}" for i in answer.probabilities.argmax(axis=1)],
-            [thumbnail(picture) for picture in pictures],
+            [picture.thumbnail for picture in pictures],
         )
         with scrolling(780 if len(pictures) > MANY else None):
             chart(figure, "usage", f"Routing weights of {short(answer.routing[chosen])}, all pictures", key="usage")
@@ -232,7 +232,8 @@ def download(card: Card, pictures: list[Picture], answer: Answer) -> None:
     files = [("Predictions (CSV)", "predictions.csv", "text/csv", export.predictions_csv(card, names, answer))]
     if answer.routing:
         files.append(("Routing weights (CSV)", "routing.csv", "text/csv", export.routing_csv(names, answer)))
-    files.append(("Both (JSON)", "condconv.json", "application/json", export.to_json(card, names, answer)))
+    both = "Both (JSON)" if answer.routing else "Predictions (JSON)"
+    files.append((both, "condconv.json", "application/json", export.to_json(card, names, answer)))
     with st.container(horizontal=True):
         for label, name, kind, data in files:
             st.download_button(label, data, name, kind, on_click="ignore", icon=":material/download:", type="tertiary")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from condconv_mlx.charts.style import ACCENT, ACCENT_SOFT, layout
+from condconv_mlx.charts.style import ACCENT, ACCENT_SOFT, layout, plain
 
 ROW = 30
 
@@ -25,7 +25,7 @@ def class_bars(labels: Sequence[str], probabilities: np.ndarray, top: int = 10) 
     figure = go.Figure(
         go.Bar(
             x=values,
-            y=[labels[i] for i in order],
+            y=[plain(labels[i]) for i in order],
             orientation="h",
             text=[percent(value) for value in values],
             textposition="outside",

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from condconv_mlx.charts.style import COLORBAR, SEQUENTIAL, colorbar, expert_names, layout
+from condconv_mlx.charts.style import COLORBAR, SEQUENTIAL, colorbar, expert_names, layout, plain
 
 ROW = 40
 SMALL_ROW = 26
@@ -36,9 +36,9 @@ def routing_heatmap(
     table = np.full((len(weights), columns), np.nan)
     for i, row in enumerate(weights):
         table[i, : len(row)] = row
-    cells = [[(i, ", ".join(layers[i])) for _ in range(columns)] for i in range(len(routers))]
+    cells = [[(i, plain(", ".join(layers[i]))) for _ in range(columns)] for i in range(len(routers))]
     hover = "Expert %{x}<br>routing weight %{z:.3f}<br>mixes %{customdata[1]}<extra>%{y}</extra>"
-    names = [f"<b>{name}</b>" if i == selected else name for i, name in enumerate(routers)]
+    names = [f"<b>{plain(name)}</b>" if i == selected else plain(name) for i, name in enumerate(routers)]
     return _heatmap(table, names, cells, hover, clickable)
 
 
@@ -59,9 +59,9 @@ def expert_usage(
     if weights.ndim != 2 or len(weights) != len(names):
         raise ValueError(f"weights must be ({len(names)}, E), a row for each image, got shape {weights.shape}")
     notes = notes or [""] * len(names)
-    cells = [[(i, notes[i]) for _ in range(weights.shape[1])] for i in range(len(names))]
+    cells = [[(i, plain(notes[i])) for _ in range(weights.shape[1])] for i in range(len(names))]
     hover = "Expert %{x}<br>routing weight %{z:.3f}<br>%{customdata[1]}<extra>%{y}</extra>"
-    figure = _heatmap(weights, list(names), cells, hover, clickable=False)
+    figure = _heatmap(weights, [plain(name) for name in names], cells, hover, clickable=False)
     if thumbnails:
         figure.update_xaxes(range=[-1.6, weights.shape[1] - 0.5])
         for i, source in enumerate(thumbnails):

@@ -1,5 +1,6 @@
 """The looks that all charts share: one accent, and scales that colour-blind people can read."""
 
+import html
 from typing import Any
 
 import plotly.graph_objects as go
@@ -9,7 +10,13 @@ ACCENT_SOFT = "rgba(76, 110, 245, 0.35)"
 # Nothing is the page's own background, so that low values recede in light and in dark.
 SEQUENTIAL = [[0.0, "rgba(76, 110, 245, 0.05)"], [1.0, "rgba(76, 110, 245, 1)"]]
 # Orange and blue stay apart for every kind of colour blindness; zero is a faint grey that both backgrounds show.
-DIVERGING = [[0.0, "rgba(240, 128, 32, 1)"], [0.5, "rgba(134, 142, 150, 0.10)"], [1.0, "rgba(76, 110, 245, 1)"]]
+# Opacity goes with the root of a weight, since most are small beside the largest one.
+_ROOTS = (1.0, 0.75, 0.5, 0.3)
+DIVERGING = [
+    *[[0.5 - 0.5 * root**2, f"rgba(240, 128, 32, {root})"] for root in _ROOTS],
+    [0.5, "rgba(134, 142, 150, 0.10)"],
+    *[[0.5 + 0.5 * root**2, f"rgba(76, 110, 245, {root})"] for root in reversed(_ROOTS)],
+]
 COLORBAR = 64
 
 
@@ -45,6 +52,11 @@ def colorbar(title: str, **options: Any) -> dict[str, Any]:
         "outlinewidth": 0,
         **options,
     }
+
+
+def plain(text: str) -> str:
+    """Text as it is, in a place where Plotly would act on HTML."""
+    return html.escape(text, quote=False)
 
 
 def expert_names(count: int) -> list[str]:

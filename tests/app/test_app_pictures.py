@@ -7,7 +7,7 @@ import pytest
 from app_material import noise
 from PIL import Image
 
-from condconv_mlx.app.pictures import ACCENT, SAMPLES, Crop, Picture, enlarged, samples, thumbnail, uploaded, with_crop
+from condconv_mlx.app.pictures import ACCENT, SAMPLES, Crop, Picture, enlarged, samples, uploaded, with_crop
 from condconv_mlx.data import Box, ImageError, default_crop
 
 
@@ -22,7 +22,7 @@ def test_samples_come_with_source_and_licence(dataset: str) -> None:
 
 def test_every_sample_file_is_named_once_and_small() -> None:
     entries = json.loads((SAMPLES / "samples.json").read_text(encoding="utf-8"))
-    files = {path.name for path in SAMPLES.iterdir()} - {"samples.json"}
+    files = {path.name for path in SAMPLES.iterdir()} - {"samples.json", "SOURCES.md"}
     assert sorted(entry["file"] for entry in entries) == sorted(files)
     assert {entry["licence"] for entry in entries} <= {"CC0", "public domain", "MIT"}
     assert max((SAMPLES / name).stat().st_size for name in files) < 120_000
@@ -85,4 +85,4 @@ def test_a_bad_upload_names_its_file() -> None:
 
 
 def test_thumbnail_is_an_address() -> None:
-    assert thumbnail(Picture("1", "a", Image.new("RGB", (300, 200)))).startswith("data:image/jpeg;base64,")
+    assert Picture("1", "a", Image.new("RGB", (300, 200))).thumbnail.startswith("data:image/jpeg;base64,")

@@ -77,6 +77,13 @@ def test_usage_has_a_row_for_each_image() -> None:
         expert_usage(["a", "b"], weights)
 
 
+def test_names_are_shown_as_they_are() -> None:
+    figure = expert_usage(["<a href='x'>b</a>.png"], np.zeros((1, 2)), ["<i>cat</i>"])
+    assert figure.layout.yaxis.ticktext[0] == "&lt;a href='x'&gt;b&lt;/a&gt;.png"
+    assert figure.data[0].customdata[0][0][1] == "&lt;i&gt;cat&lt;/i&gt;"
+    assert class_bars(["<b>", "c"], np.array([0.6, 0.4])).data[0].y[0] == "&lt;b&gt;"
+
+
 def test_more_images_make_it_higher() -> None:
     heights = [expert_usage(["x"] * n, np.zeros((n, 2))).layout.height for n in (1, 10, 100)]
     assert heights == sorted(heights) and heights[2] < 4000

@@ -160,6 +160,7 @@ class CondConv2d(nn.Module):
             dilation=self.dilation,
             groups=self.groups,
             strategy=self.strategy,
+            exportable=not self.training,
         )
 
 
@@ -234,6 +235,7 @@ class CondConv1d(nn.Module):
             dilation=(1, self.dilation),
             groups=self.groups,
             strategy=self.strategy,
+            exportable=not self.training,
         )[:, 0]
 
 
@@ -264,7 +266,11 @@ class CondLinear(nn.Module):
             raise ValueError(f"[CondLinear] x must be (N, ..., {channels}), got shape {x.shape}.")
         routing_weights = _routing_weights(self, x, routing_weights)
         output = F.cond_conv2d(
-            x.reshape(x.shape[0], 1, -1, channels), routing_weights, self.weight[:, :, None, None], self.get("bias")
+            x.reshape(x.shape[0], 1, -1, channels),
+            routing_weights,
+            self.weight[:, :, None, None],
+            self.get("bias"),
+            exportable=not self.training,
         )
         return output.reshape(*x.shape[:-1], -1)
 
@@ -274,7 +280,13 @@ class Conv2d(nn.Conv2d):
 
     def __call__(self, x: mx.array) -> mx.array:
         output = F.conv2d(
-            x, self.weight, stride=self.stride, padding=self.padding, dilation=self.dilation, groups=self.groups
+            x,
+            self.weight,
+            stride=self.stride,
+            padding=self.padding,
+            dilation=self.dilation,
+            groups=self.groups,
+            exportable=not self.training,
         )
         return output + self.bias if "bias" in self else output
 

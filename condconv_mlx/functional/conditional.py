@@ -20,6 +20,7 @@ def cond_conv2d(
     dilation: int | Sequence[int] = 1,
     groups: int = 1,
     strategy: str = "auto",
+    exportable: bool = False,
 ) -> mx.array:
     """Convolve every example with its own mixture of experts (paper, section 3).
 
@@ -28,7 +29,7 @@ def cond_conv2d(
         routing_weights: (N, E).
         experts: (E, O, kh, kw, Cin / groups).
         bias: (E, O), mixed like the experts, or None.
-        stride, padding, dilation, groups, strategy: as in `conv2d_per_example`.
+        stride, padding, dilation, groups, strategy, exportable: as in `conv2d_per_example`.
 
     Returns:
         (N, H', W', O): (sum over e of routing_weights[:, e] * experts[e]) * x, plus the mixed bias.
@@ -48,5 +49,13 @@ def cond_conv2d(
     kernels = mix_experts(routing_weights, experts)
     mixed_bias = None if bias is None else mix_experts(routing_weights, bias)
     return conv2d_per_example(
-        x, kernels, mixed_bias, stride=stride, padding=padding, dilation=dilation, groups=groups, strategy=strategy
+        x,
+        kernels,
+        mixed_bias,
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        groups=groups,
+        strategy=strategy,
+        exportable=exportable,
     )

@@ -1,10 +1,24 @@
 """Strides, paddings and output sizes, as plain integers."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 Pair = tuple[int, int]
 Padding = int | str | Sequence[int] | Sequence[Sequence[int]]
 PaddingPairs = tuple[Pair, Pair]
+
+
+class Geometry(NamedTuple):
+    """How a kernel moves over an image; all but `groups` by axis, (height, width)."""
+
+    stride: Pair
+    padding: PaddingPairs
+    dilation: Pair
+    groups: int = 1
+
+    def without_groups(self) -> "Geometry":
+        """The geometry of one group alone."""
+        return self._replace(groups=1)
 
 
 def pair(value: int | Sequence[int], name: str, minimum: int = 1) -> Pair:

@@ -1,14 +1,12 @@
-"""The convolution that takes one kernel per example, and its strategies."""
+"""The convolution that takes one kernel per example."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import mlx.core as mx
 
-from condconv_mlx.functional.depthwise import depthwise_conv2d
-from condconv_mlx.functional.geometry import Padding, PaddingPairs, Pair, output_size, padding_pairs, pair
-from condconv_mlx.functional.unfold import unfolded_conv2d
-
-Strategy = Callable[[mx.array, mx.array, Pair, PaddingPairs, Pair, int], mx.array]
+from condconv_mlx.functional.geometry import Geometry, Padding, output_size, padding_pairs, pair
+from condconv_mlx.functional.gradients import with_gradients
+from condconv_mlx.functional.strategies import STRATEGIES, is_depthwise
 
 
 def conv2d_per_example(
@@ -21,6 +19,7 @@ def conv2d_per_example(
     dilation: int | Sequence[int] = 1,
     groups: int = 1,
     strategy: str = "auto",
+    exportable: bool = False,
 ) -> mx.array:
     """Convolve every example with a kernel of its own.
 
@@ -32,6 +31,7 @@ def conv2d_per_example(
         padding: an integer, (height, width), ((top, bottom), (left, right)), `"valid"`, or TensorFlow's `"same"`.
         groups: the channels are split into this many groups; `Cin` of them is a depthwise convolution.
         strategy: how to compute it, a name in `STRATEGIES`, or `"auto"`. The result is the same.
+        exportable: leave out our own gradients, which `mx.export_function` cannot write. MLX's then serve, more slowly.
 
     Returns:
         (N, H', W', O), as `mx.conv2d` gives for each example alone.
@@ -70,53 +70,11 @@ def conv2d_per_example(
     if n == 0:
         return mx.zeros((0, rows, columns, out), dtype=x.dtype)
 
+    geometry = Geometry(strides, pads, dilations, groups)
     if strategy == "auto":
-        strategy = "shift" if groups == channels == out else "unfold"
-    output = STRATEGIES[strategy](x, kernels, strides, pads, dilations, groups)
+        strategy = "shift" if is_depthwise(x, kernels, geometry) else "unfold"
+    if exportable:
+        output = STRATEGIES[strategy](x, kernels, geometry)
+    else:
+        output = with_gradients(strategy, geometry)(x, kernels)
     return output if bias is None else output + bias[:, None, None]
-
-
-def _unfold(
-    x: mx.array, kernels: mx.array, stride: Pair, padding: PaddingPairs, dilation: Pair, groups: int
-) -> mx.array:
-    """Unfolded patches times kernels, one product an example. A group is an example of its own."""
-    conv = unfolded_conv2d(stride, padding, dilation)
-    if groups == 1:
-        return conv(x, kernels)
-    n, height, width, channels = x.shape
-    out = kernels.shape[1]
-    x = x.reshape(n, height, width, groups, -1).transpose(0, 3, 1, 2, 4).reshape(n * groups, height, width, -1)
-    output = conv(x, kernels.reshape(n * groups, out // groups, *kernels.shape[2:]))
-    rows, columns = output.shape[1:3]
-    return output.reshape(n, groups, rows, columns, -1).transpose(0, 2, 3, 1, 4).reshape(n, rows, columns, out)
-
-
-def _shift(
-    x: mx.array, kernels: mx.array, stride: Pair, padding: PaddingPairs, dilation: Pair, groups: int
-) -> mx.array:
-    """Depthwise: the input, shifted by each tap, times that tap's weights, summed."""
-    if not groups == x.shape[3] == kernels.shape[1]:
-        raise ValueError(f'[conv2d_per_example] strategy "shift" is for depthwise convolutions, got groups = {groups}.')
-    return depthwise_conv2d(stride, padding, dilation)(x, kernels[..., 0].transpose(0, 2, 3, 1))
-
-
-def _loop(x: mx.array, kernels: mx.array, stride: Pair, padding: PaddingPairs, dilation: Pair, groups: int) -> mx.array:
-    """One `mx.conv2d` an example."""
-    (top, bottom), (left, right) = padding
-    return mx.concatenate(
-        [
-            mx.conv_general(
-                x[i : i + 1],
-                kernels[i],
-                stride,
-                ([top, left], [bottom, right]),
-                kernel_dilation=dilation,
-                groups=groups,
-            )
-            for i in range(x.shape[0])
-        ]
-    )
-
-
-# By name; each takes (x, kernels, stride, padding, dilation, groups), checked and in pairs, and gives the same result.
-STRATEGIES: dict[str, Strategy] = {"unfold": _unfold, "shift": _shift, "loop": _loop}

@@ -10,7 +10,7 @@ from condconv_mlx.functional import STRATEGIES, cond_conv2d, conv2d, conv2d_per_
 
 from .reference import loop_conv2d, numpy_conv2d
 
-DENSE = ["auto", "unfold", "loop"]
+DENSE = ["auto", "unfold", "loop", "fold"]
 TOLERANCE = {mx.float32: 2e-5, mx.float16: 4e-3, mx.bfloat16: 3e-2}
 
 
@@ -52,7 +52,7 @@ def test_kernel_sizes_and_batch_sizes(kernel, stride, n, strategy):
 @pytest.mark.parametrize("kernel", [(1, 1), (3, 3), (5, 5), (7, 3)])
 @pytest.mark.parametrize("stride", [(1, 1), (2, 2)])
 @pytest.mark.parametrize("padding", [1, "same", ((0, 1), (2, 0))])
-@pytest.mark.parametrize("strategy", ["auto", "shift", "unfold", "loop"])
+@pytest.mark.parametrize("strategy", ["auto", "shift", "unfold", "loop", "fold"])
 def test_depthwise(kernel, stride, padding, strategy):
     x, kernels, bias = arrays(4, (9, 8), 6, 6, kernel, groups=6)
     options = {"stride": stride, "padding": padding, "groups": 6}
@@ -104,7 +104,7 @@ def test_random_shapes_with_gradients(n, size, groups, depth, out, kernel, strid
     wanted = loop_conv2d(x, kernels, **options)
     cotangent = mx.array(np.random.default_rng(seed).standard_normal(wanted.shape).astype(np.float32))
     _, wanted_gradients = mx.vjp(lambda x, k: loop_conv2d(x, k, **options), [x, kernels], [cotangent])
-    for strategy in ["unfold", "shift"] if depth == out == 1 else ["unfold"]:
+    for strategy in ["unfold", "fold", "shift"] if depth == out == 1 else ["unfold", "fold"]:
         output, gradients = mx.vjp(
             lambda x, k, s=strategy: conv2d_per_example(x, k, strategy=s, **options), [x, kernels], [cotangent]
         )
@@ -174,4 +174,25 @@ def test_bad_arguments_say_what_was_given_and_wanted(call, says):
 
 
 def test_every_strategy_is_tested_here():
-    assert set(STRATEGIES) == {"unfold", "shift", "loop"}
+    assert set(STRATEGIES) == {"unfold", "shift", "loop", "fold"}
+
+
+@pytest.mark.parametrize("groups", [1, 2, 4])
+def test_exportable_gives_the_same_and_can_be_exported(tmp_path, groups):
+    x, kernels, bias = arrays(2, (8, 7), 4, 4, (3, 3), groups)
+    options = {"stride": 2, "padding": 1, "groups": groups}
+
+    def plain(x, kernels, bias):
+        return conv2d_per_example(x, kernels, bias, exportable=True, **options)
+
+    cotangent = mx.ones((2, 4, 4, 4))
+    for ours, theirs in zip(
+        mx.vjp(lambda *a: conv2d_per_example(*a, **options), [x, kernels, bias], [cotangent]),
+        mx.vjp(plain, [x, kernels, bias], [cotangent]),
+        strict=True,
+    ):
+        for one, other in zip(ours, theirs, strict=True):
+            close(one, other)
+    path = str(tmp_path / "conv.mlxfn")
+    mx.export_function(path, plain, x, kernels, bias)
+    close(mx.import_function(path)(x, kernels, bias)[0], plain(x, kernels, bias))

@@ -97,3 +97,11 @@ def test_names_and_settings():
         "width": 8,
         "router_dropout": 0.1,
     }
+
+
+@pytest.mark.parametrize("experts", [None, 4])
+def test_exported_for_inference_it_does_the_same(tmp_path, experts):
+    model = create_model("condconv_small", width=8, num_experts=experts).eval()
+    x = mx.random.normal((2, 32, 32, 3))
+    mx.export_function(str(tmp_path / "model.mlxfn"), lambda x: model(x), x)
+    assert np.allclose(np.array(mx.import_function(str(tmp_path / "model.mlxfn"))(x)[0]), np.array(model(x)), atol=1e-5)

@@ -1,0 +1,86 @@
+"""Views and rearrangements of images and kernels that the strategies and gradients share."""
+
+from collections.abc import Iterator, Sequence
+
+import mlx.core as mx
+
+from condconv_mlx.functional.geometry import Geometry, PaddingPairs, Pair, output_size
+
+_NO_PADDING = ((0, 0), (0, 0))
+
+
+def pad(x: mx.array, padding: PaddingPairs) -> mx.array:
+    """x (N, H, W, C) with zeros around; a negative padding takes rows or columns away."""
+    (top, bottom), (left, right) = padding
+    if min(top, bottom, left, right) < 0:
+        height, width = x.shape[1:3]
+        x = x[:, max(-top, 0) : height + min(bottom, 0), max(-left, 0) : width + min(right, 0)]
+    ahead, behind = (max(top, 0), max(left, 0)), (max(bottom, 0), max(right, 0))
+    if not any(ahead + behind):
+        return x
+    return mx.pad(x, [(0, 0), (ahead[0], behind[0]), (ahead[1], behind[1]), (0, 0)])
+
+
+def patches(x: mx.array, kernel: Sequence[int], geometry: Geometry) -> mx.array:
+    """x (N, H, W, C) -> (N, H', W', kh, kw, C): what the kernel sees at each position. A view, until it is used."""
+    stride, padding, dilation, _ = geometry
+    x = pad(x, padding)
+    n, height, width, channels = x.shape
+    rows, columns = output_size((height, width), kernel, stride, _NO_PADDING, dilation)
+    if tuple(kernel) == (1, 1):
+        return x[:, :: stride[0], :: stride[1], None, None, :]
+    row = width * channels
+    return mx.as_strided(
+        x,
+        (n, rows, columns, *kernel, channels),
+        (height * row, stride[0] * row, stride[1] * channels, dilation[0] * row, dilation[1] * channels, 1),
+    )
+
+
+def shifts(x: mx.array, kernel: Sequence[int], geometry: Geometry) -> Iterator[tuple[int, int, mx.array]]:
+    """For each tap, its row and column, and what it sees at each position: (N, H', W', C)."""
+    stride, padding, dilation, _ = geometry
+    x = pad(x, padding)
+    rows, columns = output_size(x.shape[1:3], kernel, stride, _NO_PADDING, dilation)
+    height, width = (rows - 1) * stride[0] + 1, (columns - 1) * stride[1] + 1
+    for i in range(kernel[0]):
+        for j in range(kernel[1]):
+            top, left = i * dilation[0], j * dilation[1]
+            yield i, j, x[:, top : top + height : stride[0], left : left + width : stride[1]]
+
+
+def matrices(x: mx.array, m: int, tail: int) -> mx.array:
+    """The last `tail` axes as rows, in `m` matrices: (N, H', W', ...) -> (m, N·H'·W' / m, K)."""
+    length = 1
+    for size in x.shape[x.ndim - tail :]:
+        length *= size
+    return x.reshape(m, -1, length)
+
+
+def spread(kernels: mx.array, dilation: Pair) -> mx.array:
+    """Kernels (..., kh, kw, C) without dilation: zeros between the taps."""
+    *lead, kh, kw, channels = kernels.shape
+    between = [(0, 0)] * len(lead) + [(0, 0), (0, dilation[0] - 1), (0, 0), (0, dilation[1] - 1), (0, 0)]
+    wide = mx.pad(kernels[..., :, None, :, None, :], between)
+    wide = wide.reshape(*lead, kh * dilation[0], kw * dilation[1], channels)
+    return wide[..., : (kh - 1) * dilation[0] + 1, : (kw - 1) * dilation[1] + 1, :]
+
+
+def groups_to_examples(x: mx.array, groups: int) -> mx.array:
+    """(N, H, W, G·C) -> (N·G, H, W, C): a group is an example of its own."""
+    n, height, width, channels = x.shape
+    x = x.reshape(n, height, width, groups, channels // groups).transpose(0, 3, 1, 2, 4)
+    return x.reshape(n * groups, height, width, channels // groups)
+
+
+def examples_to_groups(x: mx.array, groups: int) -> mx.array:
+    """(N·G, H, W, C) -> (N, H, W, G·C)."""
+    n, height, width, channels = x.shape
+    x = x.reshape(n // groups, groups, height, width, channels).transpose(0, 2, 3, 1, 4)
+    return x.reshape(n // groups, height, width, groups * channels)
+
+
+def kernels_of_groups(kernels: mx.array, groups: int) -> mx.array:
+    """(N, G·O, kh, kw, C) -> (N·G, O, kh, kw, C), to go with `groups_to_examples`."""
+    n, out, *rest = kernels.shape
+    return kernels.reshape(n * groups, out // groups, *rest)

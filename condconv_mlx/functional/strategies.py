@@ -1,0 +1,76 @@
+"""Ways to convolve every example with its own kernel. All give the same result; which is fastest depends on the device.
+
+Each takes x (N, H, W, Cin), kernels (N, O, kh, kw, Cin / groups) and a geometry, all checked, and gives (N, H', W', O)
+by operations of MLX alone, so that they can be exported. Their gradients are in `gradients`.
+"""
+
+from collections.abc import Callable
+
+import mlx.core as mx
+
+from condconv_mlx.functional.geometry import Geometry
+from condconv_mlx.functional.patches import (
+    examples_to_groups,
+    groups_to_examples,
+    kernels_of_groups,
+    matrices,
+    patches,
+    shifts,
+)
+
+Strategy = Callable[[mx.array, mx.array, Geometry], mx.array]
+
+
+def unfold(x: mx.array, kernels: mx.array, geometry: Geometry) -> mx.array:
+    """Unfolded patches times kernels, one matrix product an example.
+
+    The kernels may also be (1, O, kh, kw, Cin), one that serves all examples; then it is one product in all.
+    """
+    if geometry.groups > 1:
+        groups = geometry.groups
+        output = unfold(groups_to_examples(x, groups), kernels_of_groups(kernels, groups), geometry.without_groups())
+        return examples_to_groups(output, groups)
+    m, out = kernels.shape[:2]
+    seen = patches(x, kernels.shape[2:4], geometry)
+    product = matrices(seen, m, tail=3) @ kernels.reshape(m, out, -1).swapaxes(1, 2)
+    return product.reshape(*seen.shape[:3], out)
+
+
+def shift(x: mx.array, kernels: mx.array, geometry: Geometry) -> mx.array:
+    """Depthwise: the image shifted by each tap, times the weights of that tap, summed."""
+    if not is_depthwise(x, kernels, geometry):
+        raise ValueError(f"[shift] is for depthwise convolutions (groups = Cin = O), got groups = {geometry.groups}.")
+    output = None
+    for i, j, shifted in shifts(x, kernels.shape[2:4], geometry):
+        product = shifted * kernels[:, None, None, :, i, j, 0]
+        output = product if output is None else output + product
+    assert output is not None
+    return output
+
+
+def loop(x: mx.array, kernels: mx.array, geometry: Geometry) -> mx.array:
+    """One `mx.conv2d` an example."""
+    return mx.concatenate([_conv(x[i : i + 1], kernels[i], geometry) for i in range(x.shape[0])])
+
+
+def fold(x: mx.array, kernels: mx.array, geometry: Geometry) -> mx.array:
+    """The examples folded into groups of one grouped convolution. Very slow on a CPU, where MLX has a naive loop."""
+    n, height, width, channels = x.shape
+    out = kernels.shape[1]
+    folded = x.transpose(1, 2, 0, 3).reshape(1, height, width, n * channels)
+    output = _conv(folded, kernels.reshape(n * out, *kernels.shape[2:]), geometry._replace(groups=n * geometry.groups))
+    rows, columns = output.shape[1:3]
+    return output.reshape(rows, columns, n, out).transpose(2, 0, 1, 3)
+
+
+def _conv(x: mx.array, kernel: mx.array, geometry: Geometry) -> mx.array:
+    stride, ((top, bottom), (left, right)), dilation, groups = geometry
+    return mx.conv_general(x, kernel, stride, ([top, left], [bottom, right]), kernel_dilation=dilation, groups=groups)
+
+
+def is_depthwise(x: mx.array, kernels: mx.array, geometry: Geometry) -> bool:
+    """Whether every channel is convolved alone, and gives one channel."""
+    return geometry.groups == x.shape[3] == kernels.shape[1]
+
+
+STRATEGIES: dict[str, Strategy] = {"unfold": unfold, "shift": shift, "loop": loop, "fold": fold}

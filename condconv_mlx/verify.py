@@ -160,13 +160,12 @@ def _check_conditional(dtype: str, strategy: str, compiled: bool = False) -> Che
 def _check_static(dtype: str) -> Check:
     check = _new("conv2d", dtype)
     for case in GEOMETRIES:
-        if case.groups == 1 and case.dilation == (1, 1):
-            ours = partial(F.conv2d, stride=case.stride, padding=case.padding)
 
-            def one_kernel(x: mx.array, kernel: mx.array, case: Geometry = case) -> mx.array:
-                return plain.conv2d_per_example(x, [kernel] * len(x), **case.plain())
+        def one_kernel(x: mx.array, kernel: mx.array, case: Geometry = case) -> mx.array:
+            return plain.conv2d_per_example(x, [kernel] * len(x), **case.plain())
 
-            _compare(check, str(case), {"x": _input(case), "kernel": _kernels(case, 1)[0]}, ours, one_kernel)
+        ours = partial(F.conv2d, **case.arguments())
+        _compare(check, str(case), {"x": _input(case), "kernel": _kernels(case, 1)[0]}, ours, one_kernel)
     return check
 
 

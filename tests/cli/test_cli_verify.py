@@ -3,13 +3,12 @@
 import json
 import math
 
-import mlx.core as mx
 import pytest
 
 from condconv_mlx import cli, layers
 from condconv_mlx import functional as F
 from condconv_mlx.cli import doctor
-from condconv_mlx.functional import per_example
+from condconv_mlx.functional import STRATEGIES, gradients
 from condconv_mlx.verify import verify
 
 
@@ -50,13 +49,16 @@ def test_a_wrong_output_is_found(quick, monkeypatch, capsys):
 
 
 def test_a_wrong_gradient_is_found(monkeypatch):
-    right = per_example.STRATEGIES["unfold"]
+    right = gradients.kernel_gradient
+    monkeypatch.setattr(gradients, "kernel_gradient", lambda *arguments: 1.2 * right(*arguments))
+    found = wrong()
+    assert {"conv2d_per_example, unfold", "conv2d_per_example, auto", "cond_conv2d, unfold", "CondConv2d"} <= found
+    assert not {"mix_experts", "Router"} & found
 
-    def sabotaged(x, kernels, *rest):
-        # The same output, with a gradient that misses the kernels' share.
-        return right(x, mx.stop_gradient(kernels), *rest)
 
-    monkeypatch.setitem(per_example.STRATEGIES, "unfold", sabotaged)
+def test_a_wrong_strategy_is_found(monkeypatch):
+    right = STRATEGIES["unfold"]
+    monkeypatch.setitem(STRATEGIES, "unfold", lambda x, kernels, geometry: 1.2 * right(x, kernels, geometry))
     found = wrong()
     assert {"conv2d_per_example, unfold", "conv2d_per_example, auto", "cond_conv2d, unfold", "CondConv2d"} <= found
     assert not {"mix_experts", "conv2d_per_example, shift", "conv2d_per_example, loop", "Router"} & found
@@ -81,5 +83,5 @@ def test_a_strategy_that_refuses_everything_does_not_pass(monkeypatch):
     def refuses(*_):
         raise ValueError("not for this one")
 
-    monkeypatch.setitem(per_example.STRATEGIES, "shift", refuses)
+    monkeypatch.setitem(STRATEGIES, "shift", refuses)
     assert {"conv2d_per_example, shift", "cond_conv2d, shift"} <= wrong()

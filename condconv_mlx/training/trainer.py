@@ -123,7 +123,8 @@ def train(
         {"data": data, "source": dataset.source, "config": model.config, "training": asdict(settings)},
     )
 
-    step_function = _step_function(model, optimizer, settings)
+    # On a CPU, compiling needs a C++ compiler on the user's machine, and gains nothing here.
+    step_function = _step_function(model, optimizer, settings, compiled=mx.default_device() != mx.cpu)
     held_out_accuracy = None
     total_loss = correct = seen = 0.0
     started, first_step, before = time.monotonic(), state["step"], state["seconds"]
@@ -195,7 +196,7 @@ def _optimizer(settings: TrainingSettings, steps: int, steps_per_epoch: int) -> 
 
 
 def _step_function(
-    model: nn.Module, optimizer: optim.Optimizer, settings: TrainingSettings
+    model: nn.Module, optimizer: optim.Optimizer, settings: TrainingSettings, compiled: bool
 ) -> Callable[[mx.array, mx.array], tuple[mx.array, mx.array]]:
     def loss_and_correct(images: mx.array, labels: mx.array) -> tuple[mx.array, mx.array]:
         logits = model(images)
@@ -209,8 +210,8 @@ def _step_function(
         optimizer.update(model, gradients)
         return loss, right
 
-    if mx.default_device() == mx.cpu:
-        return step  # compiling needs a C++ compiler on the user's machine, and gains nothing here
+    if not compiled:
+        return step
     state = [model.state, optimizer.state, mx.random.state]
     return mx.compile(step, inputs=state, outputs=state)
 

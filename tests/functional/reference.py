@@ -1,7 +1,15 @@
 """Plain, slow references: one `mx.conv2d` an example, and the same sum in float64 NumPy."""
 
+import shutil
+
 import mlx.core as mx
 import numpy as np
+import pytest
+
+needs_compiler = pytest.mark.skipif(
+    mx.default_device() == mx.cpu and not shutil.which("g++"),
+    reason="MLX compiles for a CPU with g++, which is not here",
+)
 
 
 def same_padding(size, kernel, stride, dilation):

@@ -1,6 +1,7 @@
 """Training: it learns, it resumes to the bit, it keeps the best, and it says what is wrong."""
 
 import json
+import os
 
 import mlx.core as mx
 import numpy as np
@@ -75,6 +76,28 @@ def test_a_resumed_run_equals_an_uninterrupted_one(dataset, tmp_path, optimizer,
             assert np.allclose(np.array(value), np.array(named_arrays(resumed)[name]), atol=1e-3), name
     kept = [[line["held_out_accuracy"] for line in log(tmp_path / run)] for run in ("whole", "parts")]
     assert kept[0] == kept[1]
+
+
+@pytest.mark.skipif(
+    mx.default_device() == mx.cpu and "CONDCONV_MLX_COMPILE" not in os.environ,
+    reason="used on GPUs; on a CPU, compiling takes minutes (set CONDCONV_MLX_COMPILE to do it all the same)",
+)
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_a_compiled_run_equals_a_plain_one(dataset, tmp_path, monkeypatch, optimizer):
+    from condconv_mlx.training import trainer
+
+    settings = TrainingSettings(
+        epochs=2, batch_size=16, holdout=16, optimizer=optimizer, learning_rate=0.01, warmup=0.5
+    )
+    real = trainer._step_function
+    results = []
+    for compiled in (False, True):
+        monkeypatch.setattr(trainer, "_step_function", lambda *a, c=compiled, **_: real(*a, compiled=c))
+        model = fresh(router_dropout=0.3)
+        train(model, dataset, tmp_path / str(compiled), settings)
+        results.append(named_arrays(model))
+    for name, value in results[0].items():
+        assert np.allclose(np.array(value), np.array(results[1][name]), atol=1e-3), name
 
 
 def test_keeps_the_best_epoch_not_the_last(dataset, tmp_path, monkeypatch):

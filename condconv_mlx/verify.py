@@ -99,7 +99,7 @@ def verify() -> Iterator[Check]:
         yield _check_mixing(dtype)
         for strategy in ("auto", *F.STRATEGIES):
             yield _check_per_example(dtype, strategy)
-        for strategy in ("auto", *F.STRATEGIES):
+        for strategy in ("auto", *F.STRATEGIES, "outputs"):
             yield _check_conditional(dtype, strategy)
         yield _check_static(dtype)
     if _on_gpu():

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import mlx.core as mx
 
-from condconv_mlx.functional.geometry import Geometry, Padding, output_size, padding_pairs, pair
+from condconv_mlx.functional.geometry import Geometry, Padding, Pair, output_size, padding_pairs, pair
 from condconv_mlx.functional.gradients import with_gradients
 from condconv_mlx.functional.strategies import STRATEGIES, is_depthwise
 
@@ -41,36 +41,22 @@ def conv2d_per_example(
     """
     if x.ndim != 4:
         raise ValueError(f"[conv2d_per_example] x must be (N, H, W, Cin), got shape {x.shape}.")
-    n, height, width, channels = x.shape
+    n = x.shape[0]
     if kernels.ndim != 5 or kernels.shape[0] != n:
         raise ValueError(
             f"[conv2d_per_example] kernels must be (N, O, kh, kw, Cin / groups) with N = {n}, got shape "
             f"{kernels.shape}."
         )
     out = kernels.shape[1]
-    if groups < 1 or channels % groups or out % groups or kernels.shape[4] != channels // groups:
-        raise ValueError(
-            f"[conv2d_per_example] {channels} channels in and {out} out do not fit kernels of {kernels.shape[4]} "
-            f"channels in {groups} groups: kernels.shape[4] * groups must be {channels}, and groups divide both."
-        )
-    if not mx.issubdtype(x.dtype, mx.floating) or x.dtype != kernels.dtype:
-        raise ValueError(
-            f"[conv2d_per_example] x and kernels must have the same floating dtype, got {x.dtype} and {kernels.dtype}."
-        )
     if bias is not None and bias.shape != (n, out):
         raise ValueError(f"[conv2d_per_example] bias must be (N, O) = {(n, out)}, got shape {bias.shape}.")
     if strategy != "auto" and strategy not in STRATEGIES:
         raise ValueError(
             f'[conv2d_per_example] strategy must be "auto" or one of {sorted(STRATEGIES)}, got "{strategy}".'
         )
-    kernel = (kernels.shape[2], kernels.shape[3])
-    strides, dilations = pair(stride, "stride"), pair(dilation, "dilation")
-    pads = padding_pairs(padding, (height, width), kernel, strides, dilations)
-    rows, columns = output_size((height, width), kernel, strides, pads, dilations)
+    geometry, size = check_arguments("conv2d_per_example", x, kernels, stride, padding, dilation, groups)
     if n == 0:
-        return mx.zeros((0, rows, columns, out), dtype=x.dtype)
-
-    geometry = Geometry(strides, pads, dilations, groups)
+        return mx.zeros((0, *size, out), dtype=x.dtype)
     if strategy == "auto":
         strategy = "shift" if is_depthwise(x, kernels, geometry) else "unfold"
     if exportable:
@@ -78,3 +64,32 @@ def conv2d_per_example(
     else:
         output = with_gradients(strategy, geometry)(x, kernels)
     return output if bias is None else output + bias[:, None, None]
+
+
+def check_arguments(
+    name: str,
+    x: mx.array,
+    kernels: mx.array,
+    stride: int | Sequence[int],
+    padding: Padding,
+    dilation: int | Sequence[int],
+    groups: int,
+) -> tuple[Geometry, Pair]:
+    """The geometry, and height and width of the output.
+
+    x (N, H, W, Cin); kernels (·, O, kh, kw, Cin / groups). `ValueError`, which begins with `name`, if they do not fit.
+    """
+    channels, (out, height, width, depth) = x.shape[3], kernels.shape[1:]
+    if groups < 1 or channels % groups or out % groups or depth != channels // groups:
+        raise ValueError(
+            f"[{name}] {channels} channels in and {out} out do not fit kernels of {depth} channels in {groups} groups: "
+            f"their channels times groups must be {channels}, and groups divide both."
+        )
+    if not mx.issubdtype(x.dtype, mx.floating) or x.dtype != kernels.dtype:
+        raise ValueError(
+            f"[{name}] x and kernels must have the same floating dtype, got {x.dtype} and {kernels.dtype}."
+        )
+    strides, dilations = pair(stride, "stride"), pair(dilation, "dilation")
+    pads = padding_pairs(padding, x.shape[1:3], (height, width), strides, dilations)
+    size = output_size(x.shape[1:3], (height, width), strides, pads, dilations)
+    return Geometry(strides, pads, dilations, groups), size

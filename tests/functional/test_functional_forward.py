@@ -62,13 +62,14 @@ def test_depthwise(kernel, stride, padding, strategy):
 @pytest.mark.parametrize("dtype", [mx.float32, mx.float16, mx.bfloat16])
 @pytest.mark.parametrize("groups", [1, 2, 8])
 @pytest.mark.parametrize("experts", [1, 4, 8])
-def test_dtypes_and_numbers_of_experts(dtype, groups, experts):
+@pytest.mark.parametrize("strategy", ["auto", "outputs"])
+def test_dtypes_and_numbers_of_experts(dtype, groups, experts, strategy):
     rng = np.random.default_rng(1)
     x = mx.array(rng.standard_normal((5, 8, 8, 8))).astype(dtype)
     weight = mx.array(rng.standard_normal((experts, 8, 3, 3, 8 // groups)) / 4).astype(dtype)
     bias = mx.array(rng.standard_normal((experts, 8))).astype(dtype)
     routing = mx.array(rng.uniform(size=(5, experts))).astype(dtype)
-    output = cond_conv2d(x, routing, weight, bias, padding=1, groups=groups)
+    output = cond_conv2d(x, routing, weight, bias, padding=1, groups=groups, strategy=strategy)
     assert output.dtype == dtype
     x, weight, bias, routing = (a.astype(mx.float32) for a in (x, weight, bias, routing))
     kernels = mx.stack([sum(routing[n, e] * weight[e] for e in range(experts)) for n in range(5)])
@@ -165,6 +166,7 @@ X, K = mx.zeros((2, 5, 5, 4)), mx.zeros((2, 6, 3, 3, 4))
         (lambda: cond_conv2d(X, mx.zeros((2, 4)), mx.zeros((6, 3, 3, 4))), "experts must be"),
         (lambda: cond_conv2d(X[0], mx.zeros((2, 4)), mx.zeros((4, 6, 3, 3, 4))), "x must be"),
         (lambda: cond_conv2d(X, mx.zeros((2, 4)), mx.zeros((4, 6, 3, 3, 4)), mx.zeros((6,))), "bias must be"),
+        (lambda: cond_conv2d(X, mx.zeros((2, 4)), mx.zeros((4, 6, 3, 3, 3)), strategy="outputs"), "do not fit"),
         (lambda: mix_experts(mx.zeros((2,)), mx.zeros((2, 3))), r"\(N, E\), got shape \(2,\)"),
         (lambda: mix_experts(mx.zeros((2, 4)), mx.zeros((3, 3))), "weigh 4 experts"),
     ],

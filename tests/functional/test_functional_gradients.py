@@ -34,7 +34,8 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("kernel", [(3, 3), (1, 1)])
-def test_all_gradients_of_cond_conv2d(case, kernel):
+@pytest.mark.parametrize("strategy", ["auto", "unfold", "loop", "fold", "outputs"])
+def test_all_gradients_of_cond_conv2d(case, kernel, strategy):
     options = CASES[case]
     rng = np.random.default_rng(0)
     x = rng.standard_normal((2, 6, 5, 4))
@@ -44,7 +45,7 @@ def test_all_gradients_of_cond_conv2d(case, kernel):
     arguments = [x, routing, experts, bias]
     cotangent = rng.standard_normal(numpy_cond_conv2d(*arguments, **options).shape)
     _, gradients = mx.vjp(
-        lambda *a: cond_conv2d(*a, **options),
+        lambda *a: cond_conv2d(*a, strategy=strategy, **options),
         [mx.array(a.astype(np.float32)) for a in arguments],
         [mx.array(cotangent.astype(np.float32))],
     )

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import sys
 from typing import Any
 
 EXAMPLE = """\
@@ -45,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     labels = model.info.get("labels") or dataset.labels
     if list(dataset.labels) != list(labels):
         raise ValueError(f"{args.model} knows {', '.join(labels)}; {data} has {', '.join(dataset.labels)}")
-    with tqdm(total=len(dataset.test_images), unit="image", file=sys.stderr, leave=False) as bar:
+    with tqdm(total=len(dataset.test_images), unit="image", leave=False, disable=None) as bar:
         result = evaluate(model, dataset.test_images, dataset.test_labels, model.info["input"], on_batch=bar.update)
     by_class = result.confusion.diagonal() / result.confusion.sum(axis=1).clip(1)
     if args.json:

@@ -104,7 +104,14 @@ def _receive(url: str, part: BinaryIO, start: int, progress: bool) -> None:
             start = 0
         length = response.headers.get("Content-Length")
         total = start + int(length) if length else None
-        bar = tqdm(total=total, initial=start, desc=Path(url).name, unit="B", unit_scale=True, disable=not progress)
+        bar = tqdm(
+            total=total,
+            initial=start,
+            desc=Path(url).name,
+            unit="B",
+            unit_scale=True,
+            disable=None if progress else True,
+        )
         with bar:
             while chunk := response.read(CHUNK):
                 part.write(chunk)

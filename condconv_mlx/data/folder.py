@@ -93,7 +93,7 @@ def _decode_all(path: Path, files: dict[str, list[Path]], progress: bool) -> dic
         except ImageError as error:
             raise DataError(f"{every[index]}: {error} Remove or replace the file.") from error
 
-    bar = tqdm(total=len(every), desc=f"reading {path.name}", unit="image", disable=not progress)
+    bar = tqdm(total=len(every), desc=f"reading {path.name}", unit="image", disable=None if progress else True)
     with bar, ThreadPoolExecutor(os.cpu_count()) as pool:
         try:
             for _ in pool.map(decode, range(len(every))):

@@ -2,6 +2,7 @@
 
 import hashlib
 import ssl
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -133,8 +134,11 @@ def test_two_at_once(server: Server, tmp_path: Path) -> None:
     assert get(server.url, tmp_path).exists()
 
 
-def test_progress_goes_to_standard_error(server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_is_shown_in_a_terminal(
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     server.files["set.bin"] = CONTENT
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     get(server.url, tmp_path, progress=True)
     shown = capsys.readouterr()
     assert shown.out == "" and "set.bin" in shown.err and "100%" in shown.err

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -190,8 +191,13 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
         load(path, cache)
 
 
-def test_progress_goes_to_standard_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_is_shown_in_a_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = small(tmp_path / "set")
+    load_folder(path, tmp_path / "log", progress=True)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     load_folder(path, tmp_path / "cache", progress=True)
     shown = capsys.readouterr()
     assert shown.out == "" and "reading set" in shown.err and "6/6" in shown.err

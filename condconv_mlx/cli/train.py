@@ -3,7 +3,7 @@
 import argparse
 import json
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--shift", type=int, help="random shifts by up to this many pixels (default: 4)")
     parser.add_argument("--no-flip", dest="flip", action="store_false", default=None, help="no mirror images")
     parser.add_argument(
-        "--holdout", type=int, help="training images kept aside to choose the best epoch (default: 1000)"
+        "--holdout",
+        type=int,
+        help="training images kept aside to choose the best epoch (default: 1000, at most a tenth)",
     )
     parser.add_argument("--seed", type=int, help="default: 0")
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
@@ -64,6 +66,8 @@ def run(args: argparse.Namespace) -> int:
     dataset = load_dataset(data)
     if args.resume is None:
         model = _create(args, dataset)
+        if args.holdout is None:
+            settings = replace(settings, holdout=min(settings.holdout, len(dataset.train_images) // 10))
     classes, channels = model.config["num_classes"], model.config["in_channels"]
     if (classes, channels) != (len(dataset.labels), dataset.train_images.shape[3]):
         raise ValueError(

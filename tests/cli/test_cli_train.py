@@ -53,6 +53,13 @@ def test_train_then_evaluate_say_the_same(pictures, tmp_path, capsys):
     assert f"{result['accuracy']:.2%} of 20 test images right ({result['correct']})" in text and "red" in text
 
 
+def test_a_small_folder_holds_out_a_tenth(pictures, tmp_path, capsys):
+    run = tmp_path / "run"
+    options = "--width 4 --experts 2 --batch-size 8 --epochs 1 --shift 1".split()
+    assert main(["train", "--data", f"folder:{pictures}", "--out", str(run), *options]) == 0
+    assert json.loads((run / "settings.json").read_text())["training"]["holdout"] == 6
+
+
 def test_interrupt_saves_and_resume_goes_on(pictures, tmp_path, capsys):
     run = tmp_path / "run"
     command = [sys.executable, "-m", "condconv_mlx", "train", "--data", f"folder:{pictures}", "--out", str(run)]

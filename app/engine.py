@@ -191,8 +191,7 @@ def _compute(model: Any, images: np.ndarray) -> list[_One]:
 
     wanted = model.info["input"]
     traced = trace(model, normalise(images, wanted["mean"], wanted["std"]))
-    exponentials = np.exp(traced.output - traced.output.max(axis=1, keepdims=True))
-    probabilities = exponentials / exponentials.sum(axis=1, keepdims=True)
+    probabilities = traced.probabilities
     return [
         _One(probabilities[n], tuple((r.name, tuple(r.layers), r.weights[n]) for r in traced.routers))
         for n in range(len(images))

@@ -123,11 +123,7 @@ class CondConv2d(nn.Module):
         _check_counts(
             "CondConv2d", in_channels=in_channels, out_channels=out_channels, num_experts=num_experts, groups=groups
         )
-        if in_channels % groups or out_channels % groups:
-            raise ValueError(
-                f"[CondConv2d] groups must divide the channels, got {groups} groups for {in_channels} channels in "
-                f"and {out_channels} out."
-            )
+        _check_groups("CondConv2d", groups, in_channels, out_channels)
         kernel = pair(kernel_size, "kernel_size")
         scale = math.sqrt(1 / (in_channels // groups * kernel[0] * kernel[1]))
         self.weight = mx.random.uniform(-scale, scale, (num_experts, out_channels, *kernel, in_channels // groups))
@@ -196,11 +192,7 @@ class CondConv1d(nn.Module):
             dilation=dilation,
             groups=groups,
         )
-        if in_channels % groups or out_channels % groups:
-            raise ValueError(
-                f"[CondConv1d] groups must divide the channels, got {groups} groups for {in_channels} channels in "
-                f"and {out_channels} out."
-            )
+        _check_groups("CondConv1d", groups, in_channels, out_channels)
         scale = math.sqrt(1 / (in_channels // groups * kernel_size))
         self.weight = mx.random.uniform(-scale, scale, (num_experts, out_channels, kernel_size, in_channels // groups))
         if bias:
@@ -308,3 +300,11 @@ def _check_counts(where: str, **counts: int) -> None:
     for name, value in counts.items():
         if not isinstance(value, int) or value < 1:
             raise ValueError(f"[{where}] {name} must be an integer >= 1, got {value!r}.")
+
+
+def _check_groups(where: str, groups: int, in_channels: int, out_channels: int) -> None:
+    if in_channels % groups or out_channels % groups:
+        raise ValueError(
+            f"[{where}] groups must divide the channels, got {groups} groups for {in_channels} channels in "
+            f"and {out_channels} out."
+        )

@@ -31,11 +31,9 @@ def run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from condconv_mlx.checkpoint import load_model
-    from condconv_mlx.cpu import tune_process
     from condconv_mlx.data import load_dataset
     from condconv_mlx.training import evaluate
 
-    tune_process()
     model = load_model(args.model)
     data = args.data or model.info.get("dataset")
     if not data:

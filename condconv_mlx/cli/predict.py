@@ -85,7 +85,7 @@ def predict(model: Any, paths: list[Path]) -> list[dict[str, Any]]:
         return answers
     traced = trace(model, mx.array(normalise(np.stack(pixels), wanted["mean"], wanted["std"])))
     good = [answer for answer in answers if "error" not in answer]
-    for n, (answer, probabilities) in enumerate(zip(good, softmax(traced.output), strict=True)):
+    for n, (answer, probabilities) in enumerate(zip(good, traced.probabilities, strict=True)):
         order = np.argsort(-probabilities)
         answer["classes"] = [{"label": labels[i], "probability": float(probabilities[i])} for i in order]
         answer["routing"] = [
@@ -93,14 +93,6 @@ def predict(model: Any, paths: list[Path]) -> list[dict[str, Any]]:
             for router in traced.routers
         ]
     return answers
-
-
-def softmax(logits: Any) -> Any:
-    """NumPy: logits (N, classes) to probabilities (N, classes)."""
-    import numpy as np
-
-    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return exponentials / exponentials.sum(axis=1, keepdims=True)
 
 
 def describe(answer: dict[str, Any], top: int) -> str:

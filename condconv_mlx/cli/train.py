@@ -57,11 +57,9 @@ def run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from condconv_mlx.checkpoint import load_model, save_model
-    from condconv_mlx.cpu import tune_process
     from condconv_mlx.data import load_dataset
     from condconv_mlx.training import Progress, evaluate, train
 
-    tune_process()
     folder, data, model, settings = _resumed(args) if args.resume else _fresh(args)
     dataset = load_dataset(data)
     if args.resume is None:

@@ -26,6 +26,12 @@ class Trace:
     output: np.ndarray
     routers: list[RouterTrace] = field(default_factory=list)
 
+    @property
+    def probabilities(self) -> np.ndarray:
+        """The softmax of a classifier's output: (N, classes) to (N, classes)."""
+        exponentials = np.exp(self.output - self.output.max(axis=1, keepdims=True))
+        return exponentials / exponentials.sum(axis=1, keepdims=True)
+
 
 def trace(model: nn.Module, x: mx.array | np.ndarray, override: Mapping[str, np.ndarray] | None = None) -> Trace:
     """Run a model and record every router in it, also those of a model of your own.

@@ -38,6 +38,8 @@ class Router(nn.Module):
         hidden: units of a hidden layer with ReLU, or None for a single linear layer.
         dropout: probability with which a routing weight is dropped in training.
         temperature: what the logits are divided by before a softmax.
+        norm: normalise the means over the batch first. Their deviations from image to image are small, so that without
+            this a router learns slowly; the paper has none. In inference it is a linear map, like the router itself.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class Router(nn.Module):
         hidden: int | None = None,
         dropout: float = 0.0,
         temperature: float = 1.0,
+        norm: bool = False,
     ):
         super().__init__()
         _check_counts("Router", in_channels=in_channels, num_experts=num_experts)
@@ -59,6 +62,8 @@ class Router(nn.Module):
             raise ValueError(f"[Router] temperature must be above 0, got {temperature}.")
         self.activation = activation
         self.temperature = temperature
+        if norm:
+            self.norm = nn.BatchNorm(in_channels)
         if hidden is not None:
             self.hidden = nn.Linear(in_channels, hidden)
         self.linear = nn.Linear(hidden or in_channels, num_experts)
@@ -72,6 +77,8 @@ class Router(nn.Module):
         if x.ndim < 2 or x.shape[-1] != channels:
             raise ValueError(f"[Router] x must be (N, ..., {channels}), got shape {x.shape}.")
         pooled = x.mean(axis=tuple(range(1, x.ndim - 1))) if x.ndim > 2 else x
+        if "norm" in self:
+            pooled = self.norm(pooled)
         if "hidden" in self:
             pooled = nn.relu(self.hidden(pooled))
         logits = self.linear(pooled)

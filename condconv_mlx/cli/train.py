@@ -40,8 +40,11 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--weight-decay", type=float, help="default: 0.0005 for sgd, 0.05 for adamw")
     parser.add_argument("--warmup", type=float, help="epochs of rising learning rate (default: 1)")
     parser.add_argument("--label-smoothing", type=float, help="default: 0.1")
-    parser.add_argument("--shift", type=int, help="random shifts by up to this many pixels (default: 4)")
+    parser.add_argument("--shift", type=int, help="random shifts by up to this many pixels (default: 2)")
     parser.add_argument("--no-flip", dest="flip", action="store_false", default=None, help="no mirror images")
+    parser.add_argument(
+        "--no-whiten", dest="whiten", action="store_false", default=None, help="no whitening filters to begin with"
+    )
     parser.add_argument(
         "--holdout",
         type=int,

@@ -1,8 +1,8 @@
 """A small residual network for images of 28 to 64 pixels: static at first, CondConv from the middle on.
 
-Stem 3×3, then three residual blocks of two 3×3 convolutions, each halving the image: the first static, the other two
-and the classifier CondConv. As in the paper a block has one router, on the pooled input of the block, shared by all its
-convolutions, and dropout on the routing weights.
+Stem 3×3, then three residual blocks of two 3×3 convolutions, the first two halving the image: the first static, the
+other two and the classifier CondConv. As in the paper a block has one router, on the pooled input of the block, shared
+by all its convolutions; unlike the paper's it normalises what it pooled.
 """
 
 from dataclasses import asdict, dataclass
@@ -21,14 +21,19 @@ class Settings:
     num_classes: int = 10
     num_experts: int | None = 8
     in_channels: int = 3
-    width: int = 32
-    router_dropout: float = 0.1
+    width: int = 28
+    router_dropout: float = 0.0
 
 
 class Block(nn.Module):
-    """Two 3×3 convolutions and a shortcut; x (N, H, W, Cin) -> (N, ceil(H / 2), ceil(W / 2), O)."""
+    """Two 3×3 convolutions and a shortcut; x (N, H, W, Cin) -> (N, ceil(H / stride), ceil(W / stride), O).
 
-    def __init__(self, in_channels: int, out_channels: int, num_experts: int | None, router_dropout: float):
+    The shortcut is a 1×1 convolution where the shapes differ.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, stride: int, num_experts: int | None, router_dropout: float
+    ):
         super().__init__()
 
         def conv(channels: int, kernel_size: int, stride: int) -> nn.Module:
@@ -40,19 +45,22 @@ class Block(nn.Module):
             )
 
         if num_experts is not None:
-            self.router = Router(in_channels, num_experts, dropout=router_dropout)
-        self.conv1 = conv(in_channels, 3, 2)
+            self.router = Router(in_channels, num_experts, dropout=router_dropout, norm=True)
+        self.conv1 = conv(in_channels, 3, stride)
         self.norm1 = nn.BatchNorm(out_channels)
         self.conv2 = conv(out_channels, 3, 1)
         self.norm2 = nn.BatchNorm(out_channels)
-        self.shortcut = conv(in_channels, 1, 2)
-        self.norm_shortcut = nn.BatchNorm(out_channels)
+        if stride > 1 or in_channels != out_channels:
+            self.shortcut = conv(in_channels, 1, stride)
+            self.norm_shortcut = nn.BatchNorm(out_channels)
 
     def __call__(self, x: mx.array) -> mx.array:
         routing = (self.router(x),) if "router" in self else ()
         y = nn.relu(self.norm1(self.conv1(x, *routing)))
         y = self.norm2(self.conv2(y, *routing))
-        return nn.relu(y + self.norm_shortcut(self.shortcut(x, *routing)))
+        if "shortcut" in self:
+            x = self.norm_shortcut(self.shortcut(x, *routing))
+        return nn.relu(y + x)
 
 
 class CondConvSmall(nn.Module):
@@ -64,16 +72,16 @@ class CondConvSmall(nn.Module):
         self.stem = Conv2d(settings.in_channels, width, 3, padding=1, bias=False)
         self.norm = nn.BatchNorm(width)
         self.blocks = [
-            Block(width, 2 * width, None, dropout),
-            Block(2 * width, 4 * width, experts, dropout),
-            Block(4 * width, 4 * width, experts, dropout),
+            Block(width, 2 * width, 2, None, dropout),
+            Block(2 * width, 4 * width, 2, experts, dropout),
+            Block(4 * width, 4 * width, 1, experts, dropout),
         ]
         self.classifier: nn.Module
         if experts is None:
             self.classifier = nn.Linear(4 * width, settings.num_classes)
         else:
             self.classifier = CondLinear(4 * width, settings.num_classes, experts)
-            self.classifier.router = Router(4 * width, experts, dropout=dropout)
+            self.classifier.router = Router(4 * width, experts, dropout=dropout, norm=True)
 
     def __call__(self, x: mx.array) -> mx.array:
         x = nn.relu(self.norm(self.stem(x)))

@@ -14,8 +14,10 @@ import numpy as np
 
 from condconv_mlx.checkpoint import save_model
 from condconv_mlx.data import Dataset, augment, normalise, statistics
+from condconv_mlx.layers import Conv2d
 from condconv_mlx.training.evaluation import evaluate
 from condconv_mlx.training.run_folder import STATE, load_state, save_state, write_json
+from condconv_mlx.training.whitening import whiten
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,9 @@ class TrainingSettings:
     weight_decay: float = 5e-4
     warmup: float = 1.0
     label_smoothing: float = 0.1
-    shift: int = 4  # pixels, at most, in each direction
+    shift: int = 2  # pixels, at most, in each direction
     flip: bool = True
+    whiten: bool = True  # begin with whitening filters in the model's `stem`, if it has one
     holdout: int = 1000  # training images kept aside, by which the best epoch is chosen
     seed: int = 0
 
@@ -116,6 +119,8 @@ def train(
     optimizer = _optimizer(settings, steps, steps_per_epoch)
     optimizer.init(model.trainable_parameters())
     state: dict[str, Any] = {"step": 0, "seconds": 0.0, "best": 0.0, "best_epoch": 0}
+    if settings.whiten and not resume and isinstance(getattr(model, "stem", None), Conv2d):
+        whiten(model.stem, normalise(images[kept[:2000]], mean, std))
     if resume:
         state = load_state(folder, model, optimizer)
     write_json(

@@ -1,11 +1,11 @@
 """Data sets, image decoding and augmentation. Knows NumPy and Pillow, not MLX."""
 
-from condconv_mlx.data.cache import cache_dir
 from condconv_mlx.data.dataset import DataError, Dataset
 from condconv_mlx.data.folder import load_folder
 from condconv_mlx.data.images import Box, ImageError, default_crop, fit_image, looks_dark_on_light, open_image
 from condconv_mlx.data.registry import list_datasets, load_dataset
 from condconv_mlx.data.transforms import augment, normalise, statistics
+from condconv_mlx.files import cache_dir
 
 __all__ = [
     "Box",

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from condconv_mlx.data.cache import cache_dir
 from condconv_mlx.data.dataset import DataError, Dataset
 from condconv_mlx.data.download import fetch
+from condconv_mlx.files import cache_dir
 
 URL = "https://www.cs.toronto.edu/~kriz/"
 ARCHIVE = "cifar-10-binary.tar.gz"

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from condconv_mlx.data.cache import cache_dir
 from condconv_mlx.data.dataset import DataError, Dataset
 from condconv_mlx.data.download import fetch
+from condconv_mlx.files import cache_dir
 
 URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
 # Debian's package dataset-fashion-mnist puts the files here, compressed anew, so the checksums below do not hold there.

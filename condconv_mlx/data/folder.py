@@ -13,9 +13,9 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from condconv_mlx.data.cache import atomic_file, cache_dir
 from condconv_mlx.data.dataset import DataError, Dataset
 from condconv_mlx.data.images import ImageError, fit_image, open_image
+from condconv_mlx.files import atomic_file, cache_dir
 
 SUFFIXES = {".avif", ".bmp", ".gif", ".heic", ".heif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 # Part of a cache file's name: raise it when the same files come out as other pixels.

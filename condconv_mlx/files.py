@@ -1,4 +1,4 @@
-"""Where downloaded and decoded data is kept, and how files get there whole or not at all."""
+"""Where data sets and measurements are kept on this machine, and how files get there whole or not at all."""
 
 import os
 import sys
@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 
 def cache_dir() -> Path:
-    """The folder for data sets: CONDCONV_MLX_CACHE, else the system's usual place. It may not exist yet."""
+    """The folder of this user: CONDCONV_MLX_CACHE, else the system's usual place. It may not exist yet."""
     chosen = os.environ.get("CONDCONV_MLX_CACHE")
     if chosen:
         return Path(chosen).expanduser()

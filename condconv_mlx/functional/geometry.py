@@ -20,6 +20,10 @@ class Geometry(NamedTuple):
         """The geometry of one group alone."""
         return self._replace(groups=1)
 
+    def output_size(self, size: Sequence[int], kernel: Sequence[int]) -> Pair:
+        """Height and width of the output, from those of the input."""
+        return output_size(size, kernel, self.stride, self.padding, self.dilation)
+
 
 def pair(value: int | Sequence[int], name: str, minimum: int = 1) -> Pair:
     """`value` for height and width; `ValueError` unless it is one integer or two, each at least `minimum`."""

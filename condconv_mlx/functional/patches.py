@@ -38,15 +38,34 @@ def patches(x: mx.array, kernel: Sequence[int], geometry: Geometry) -> mx.array:
 
 
 def shifts(x: mx.array, kernel: Sequence[int], geometry: Geometry) -> Iterator[tuple[int, int, mx.array]]:
-    """For each tap, its row and column, and what it sees at each position: (N, H', W', C)."""
+    """For each tap, its row and column, and what it sees at each position: (N, H', W', C).
+
+    With stride 1 it is (N, H'·W, C) instead, for `W` the padded width: whole rows, which are one piece of memory each.
+    The last W - W' columns of these have no meaning; `cut` takes them away.
+    """
     stride, padding, dilation, _ = geometry
-    x = pad(x, padding)
-    rows, columns = output_size(x.shape[1:3], kernel, stride, _NO_PADDING, dilation)
-    height, width = (rows - 1) * stride[0] + 1, (columns - 1) * stride[1] + 1
+    (top, bottom), sides = padding
+    whole_rows = stride == (1, 1)
+    # The last tap sees beyond the end of the last row.
+    x = pad(x, ((top, bottom + 1), sides) if whole_rows else padding)
+    n, height, width, channels = x.shape
+    rows, columns = output_size((height - whole_rows, width), kernel, stride, _NO_PADDING, dilation)
+    if whole_rows:
+        x = x.reshape(n, height * width, channels)
     for i in range(kernel[0]):
         for j in range(kernel[1]):
-            top, left = i * dilation[0], j * dilation[1]
-            yield i, j, x[:, top : top + height : stride[0], left : left + width : stride[1]]
+            above, left = i * dilation[0], j * dilation[1]
+            if whole_rows:
+                start = above * width + left
+                yield i, j, x[:, start : start + rows * width]
+            else:
+                below, right = above + (rows - 1) * stride[0] + 1, left + (columns - 1) * stride[1] + 1
+                yield i, j, x[:, above : below : stride[0], left : right : stride[1]]
+
+
+def cut(x: mx.array, rows: int, columns: int) -> mx.array:
+    """What became of `shifts`: (N, H'·W, C) or (N, H', W', C) -> (N, H', W', C)."""
+    return x if x.ndim == 4 else x.reshape(x.shape[0], rows, -1, x.shape[2])[:, :, :columns]
 
 
 def matrices(x: mx.array, m: int, tail: int) -> mx.array:

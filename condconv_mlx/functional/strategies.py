@@ -10,6 +10,7 @@ import mlx.core as mx
 
 from condconv_mlx.functional.geometry import Geometry
 from condconv_mlx.functional.patches import (
+    cut,
     examples_to_groups,
     groups_to_examples,
     kernels_of_groups,
@@ -40,12 +41,15 @@ def shift(x: mx.array, kernels: mx.array, geometry: Geometry) -> mx.array:
     """Depthwise: the image shifted by each tap, times the weights of that tap, summed."""
     if not is_depthwise(x, kernels, geometry):
         raise ValueError(f"[shift] is for depthwise convolutions (groups = Cin = O), got groups = {geometry.groups}.")
+    n, channels, *kernel, _ = kernels.shape
+    # Flattened first, so that the weights of a tap lie side by side.
+    weights = kernels.transpose(2, 3, 0, 1, 4).reshape(-1).reshape(*kernel, n, channels)
     output = None
-    for i, j, shifted in shifts(x, kernels.shape[2:4], geometry):
-        product = shifted * kernels[:, None, None, :, i, j, 0]
+    for i, j, shifted in shifts(x, kernel, geometry):
+        product = shifted * weights[i, j].reshape(n, *[1] * (shifted.ndim - 2), channels)
         output = product if output is None else output + product
     assert output is not None
-    return output
+    return cut(output, *geometry.output_size(x.shape[1:3], kernel))
 
 
 def loop(x: mx.array, kernels: mx.array, geometry: Geometry) -> mx.array:

@@ -1,0 +1,81 @@
+"""What is measured, as plain numbers; both sides, MLX and torch, build from these."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A convolution of `examples` square images, with as much padding as keeps their size at stride 1."""
+
+    examples: int
+    size: int
+    in_channels: int
+    out_channels: int
+    kernel: int
+    stride: int = 1
+    depthwise: bool = False
+
+    @property
+    def padding(self) -> int:
+        return self.kernel // 2
+
+    @property
+    def groups(self) -> int:
+        return self.in_channels if self.depthwise else 1
+
+    @property
+    def images(self) -> str:
+        """`"16×32×32"`."""
+        return f"{self.examples}×{self.size}×{self.size}"
+
+    @property
+    def convolution(self) -> str:
+        """`"32→64, 3×3/2"`."""
+        channels = f"{self.in_channels} each" if self.depthwise else f"{self.in_channels}→{self.out_channels}"
+        stride = f"/{self.stride}" if self.stride > 1 else ""
+        return f"{channels}, {self.kernel}×{self.kernel}{stride}"
+
+    def __str__(self) -> str:
+        return f"{self.images}, {self.convolution}"
+
+
+EXPERTS = 8
+# Layers of networks for one photograph, of small networks in training, and depthwise ones.
+SHAPES = (
+    Shape(1, 56, 64, 64, 3),
+    Shape(1, 14, 112, 672, 1),
+    Shape(1, 7, 960, 160, 1),
+    Shape(16, 32, 32, 32, 3),
+    Shape(16, 16, 64, 64, 3),
+    Shape(16, 8, 128, 128, 3),
+    Shape(16, 32, 32, 64, 3, stride=2),
+    Shape(64, 16, 64, 64, 3),
+    Shape(128, 28, 16, 32, 3),
+    Shape(1, 14, 672, 672, 5, depthwise=True),
+    Shape(16, 28, 144, 144, 3, stride=2, depthwise=True),
+)
+
+EXPERT_COUNTS = (1, 2, 4, 8, 16, 32)
+INFERENCE_SHAPE = Shape(1, 14, 112, 672, 1)
+TRAINING_SHAPE = Shape(64, 16, 64, 64, 3)
+
+
+@dataclass(frozen=True)
+class TrainingCase:
+    """A network of 3×3 convolutions, the first static and the others CondConv, and its batch.
+
+    Each convolution (Cin, O, stride) is followed by batch norm and ReLU; then mean pool and a linear classifier.
+    """
+
+    convolutions: tuple[tuple[int, int, int], ...] = (
+        (1, 16, 1),
+        (16, 32, 2),
+        (32, 32, 1),
+        (32, 64, 2),
+        (64, 64, 1),
+        (64, 128, 2),
+    )
+    experts: int = 4
+    size: int = 28
+    batch: int = 128
+    classes: int = 10

@@ -1,0 +1,79 @@
+"""The paper's argument: what more experts cost when their kernels are mixed, and when their outputs are."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import mlx.core as mx
+import numpy as np
+
+from condconv_mlx.bench.cases import EXPERT_COUNTS, INFERENCE_SHAPE, TRAINING_SHAPE, Shape
+from condconv_mlx.bench.findings import Finding
+from condconv_mlx.bench.operands import operands, options
+from condconv_mlx.bench.timing import Effort, Work, median_times
+from condconv_mlx.functional import cond_conv2d
+
+
+@dataclass(frozen=True)
+class ExpertRow:
+    """Median milliseconds with one number of experts, by name: `"kernels"` (mix them, convolve once), `"outputs"`
+    (convolve with each, mix what comes out), `"product"` (routing weights times experts, no convolution).
+
+    Attributes:
+        shape: of the convolution.
+        backward: whether the gradients are included.
+        experts: how many.
+    """
+
+    shape: Shape
+    backward: bool
+    experts: int
+    ms: dict[str, float]
+
+
+def measure_experts(
+    inference: Shape = INFERENCE_SHAPE,
+    training: Shape = TRAINING_SHAPE,
+    counts: Sequence[int] = EXPERT_COUNTS,
+    effort: Effort | None = None,
+) -> Iterator[ExpertRow]:
+    """A row for each number of experts: the forward pass at one shape, forward and backward at the other."""
+    for shape, backward in ((inference, False), (training, True)):
+        for count in counts:
+            # Mixing 32 outputs of a batch takes seconds, so three rounds have to do.
+            yield ExpertRow(
+                shape, backward, count, median_times(_works(shape, count, backward), effort or Effort(1, 3))
+            )
+
+
+def expert_findings(rows: Sequence[ExpertRow]) -> list[Finding]:
+    """How the forward pass grows with an expert more, beside the product that it cannot do without."""
+    forward = [row for row in rows if not row.backward]
+    ratio = slope(forward, "kernels") / slope(forward, "product")
+    return [Finding("Cost of an expert / that of the product alone", ratio, 1.5, where=str(forward[0].shape))]
+
+
+def slope(rows: Sequence[ExpertRow], name: str) -> float:
+    """Milliseconds an expert, by least squares over rows of one shape."""
+    return float(np.polyfit([row.experts for row in rows], [row.ms[name] for row in rows], 1)[0])
+
+
+def _works(shape: Shape, experts: int, backward: bool) -> dict[str, Work]:
+    x, routing_weights, bank = operands(shape, experts)
+    flat = bank.reshape(experts, -1)
+    mx.eval(flat)
+    conv = partial(cond_conv2d, **options(shape), exportable=not backward)
+    functions: dict[str, tuple[Callable[..., mx.array], list[mx.array]]] = {
+        "kernels": (conv, [x, routing_weights, bank]),
+        "outputs": (partial(conv, strategy="outputs"), [x, routing_weights, bank]),
+        "product": (mx.matmul, [routing_weights, flat]),
+    }
+    return {name: _work(function, arrays, backward) for name, (function, arrays) in functions.items()}
+
+
+def _work(function: Callable[..., mx.array], arrays: list[mx.array], backward: bool) -> Work:
+    if not backward:
+        return lambda: mx.eval(function(*arrays))
+    cotangent = mx.ones(function(*arrays).shape)
+    mx.eval(cotangent)
+    return lambda: mx.eval(mx.vjp(function, arrays, [cotangent]))

@@ -1,0 +1,90 @@
+"""The machine and the versions that a measurement belongs to."""
+
+import ctypes
+import os
+import platform
+import subprocess
+import sys
+from dataclasses import dataclass
+from datetime import datetime
+from importlib import metadata
+from pathlib import Path
+
+from condconv_mlx.bench.peers import Peer
+from condconv_mlx.cpu import cpu_status
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a figure depends on, beside the code.
+
+    Attributes:
+        date: local time when the measurement began.
+        version: of condconv-mlx.
+        system: `"macOS-15.1"`.
+        processor: `"Apple M3"`.
+        cores: that this process may use.
+        threads: that matrix products use on the CPU, here and in the peer.
+        load: how many processes were running or waiting over the last minute; None where the system does not say.
+        mlx: its version.
+        device: what MLX computes on, `"cpu"` or `"gpu"`, and its name.
+        blas, memory_kept: see `condconv_mlx.cpu.CpuStatus`.
+        peer: name and device of the other implementation; None if it is not installed or not wanted.
+    """
+
+    date: str
+    version: str
+    system: str
+    processor: str
+    cores: int
+    threads: int
+    load: float | None
+    mlx: str
+    device: str
+    blas: str
+    memory_kept: bool
+    peer: str | None
+
+
+def describe_machine(peer: Peer | None) -> Machine:
+    """This machine, now."""
+    import mlx.core as mx
+
+    kind = "cpu" if mx.default_device() == mx.Device(mx.cpu) else "gpu"
+    status = cpu_status()
+    return Machine(
+        date=datetime.now().astimezone().isoformat(sep=" ", timespec="minutes"),
+        version=metadata.version("condconv-mlx"),
+        system=platform.platform(terse=True),
+        processor=_processor(),
+        cores=cores(),
+        threads=threads(),
+        load=round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
+        mlx=metadata.version("mlx"),
+        device=f"{kind}, {mx.device_info().get('device_name', 'unknown')}",
+        blas=status.blas,
+        memory_kept=status.memory_kept,
+        peer=f"{peer.name} on {peer.device}" if peer else None,
+    )
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+def threads() -> int:
+    """Threads of a matrix product on the CPU: OpenBLAS's where it is in use, or else a thread a core."""
+    try:
+        return int(ctypes.CDLL(None).openblas_get_num_threads())
+    except (AttributeError, OSError):
+        return cores()
+
+
+def _processor() -> str:
+    if sys.platform == "darwin":
+        command = ["sysctl", "-n", "machdep.cpu.brand_string"]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()

@@ -1,0 +1,116 @@
+"""The measurements as lines of text."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from condconv_mlx.bench.cases import EXPERTS, TrainingCase
+from condconv_mlx.bench.experts import ExpertRow
+from condconv_mlx.bench.findings import Finding
+from condconv_mlx.bench.layers import LayerRow
+from condconv_mlx.bench.machine import Machine
+from condconv_mlx.bench.memory import MemoryRow, allowance
+from condconv_mlx.bench.training import TrainingRow
+
+Row = tuple[str, ...]
+NAMES = {
+    "static": "static",
+    "loop": "loop",
+    "condconv": "CondConv",
+    "timm": "timm",
+    "kernels": "mixing kernels",
+    "outputs": "mixing outputs",
+    "product": "product alone",
+}
+TITLES = {
+    "layers": f"Layers: milliseconds, {EXPERTS} experts, float32",
+    "experts": "Experts: milliseconds by their number",
+    "training": f"Training: images a second, {TrainingCase.experts} experts, batch {TrainingCase.batch}",
+    "memory": "Memory: peak of a training step of condconv_small, megabytes",
+}
+
+
+def machine_rows(machine: Machine) -> list[Row]:
+    """The header, a name and a value each."""
+    busy = "" if machine.load is None else f", load {machine.load:.1f} at the start"
+    kept = ", memory kept" if machine.memory_kept else ""
+    return [
+        ("Date", machine.date),
+        ("System", machine.system),
+        ("Processor", f"{machine.processor}, {machine.cores} cores, {machine.threads} threads{busy}"),
+        ("MLX", f"{machine.mlx} on {machine.device}"),
+        ("CPU", f"{machine.blas}{kept}"),
+        ("Beside", machine.peer or "torch and timm: not installed or not asked for"),
+        ("condconv-mlx", machine.version),
+    ]
+
+
+def section(name: str, rows: Sequence[Any], findings: Sequence[Finding]) -> str:
+    """A title, the table, and what it comes to."""
+    lines = [TITLES[name], *columns(table(name, rows))]
+    for finding, row in zip(findings, columns(finding_rows(findings)), strict=True):
+        lines.append(row + (f"  ({finding.where})" if finding.where else ""))
+    return "\n".join(lines)
+
+
+def table(name: str, rows: Sequence[Any]) -> list[Row]:
+    """The titles of the columns, then a row each, of the section `name`."""
+    return _TABLES[name](rows)
+
+
+def finding_rows(findings: Sequence[Finding]) -> list[Row]:
+    """Name, value, target and verdict."""
+    return [(finding.name, *finding.shown()) for finding in findings]
+
+
+def columns(rows: Sequence[Row]) -> list[str]:
+    """Rows as lines, the first column to the left and the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for first, *others in rows:
+        cells = [f"{cell:>{width}}" for cell, width in zip(others, widths[1:], strict=True)]
+        lines.append("  ".join([f"  {first:<{widths[0]}}", *cells]).rstrip())
+    return lines
+
+
+def _layers(rows: Sequence[LayerRow]) -> list[Row]:
+    forward, both = rows[0].forward_ms, rows[0].forward_backward_ms
+    titles = ("", *(NAMES[name] for name in forward), *(f"{NAMES[name]} + backward" for name in both))
+    return [
+        titles,
+        *((str(row.shape), *_ms([*row.forward_ms.values(), *row.forward_backward_ms.values()])) for row in rows),
+    ]
+
+
+def _experts(rows: Sequence[ExpertRow]) -> list[Row]:
+    titles = ("", "experts", *(NAMES[name] for name in rows[0].ms))
+    passes = ("forward", "forward and backward")
+    return [
+        titles,
+        *((f"{row.shape}, {passes[row.backward]}", str(row.experts), *_ms(list(row.ms.values()))) for row in rows),
+    ]
+
+
+def _training(rows: Sequence[TrainingRow]) -> list[Row]:
+    titles = ("", *(NAMES[name] for name in rows[0].images_per_second))
+    return [titles, *((row.setting, *(f"{value:,.0f}" for value in row.images_per_second.values())) for row in rows)]
+
+
+def _memory(rows: Sequence[MemoryRow]) -> list[Row]:
+    static, conditional = rows
+    return [
+        ("", "static", "CondConv", "allowed", "of it mixed kernels and gradients"),
+        ("peak", *(f"{number / 1e6:,.0f}" for number in (static.peak_bytes, conditional.peak_bytes, allowance(rows))))
+        + (f"{2e-6 * conditional.mixed_bytes:,.0f}",),
+    ]
+
+
+_TABLES: dict[str, Callable[[Sequence[Any]], list[Row]]] = {
+    "layers": _layers,
+    "experts": _experts,
+    "training": _training,
+    "memory": _memory,
+}
+
+
+def _ms(values: Sequence[float]) -> list[str]:
+    return [f"{value:.3f}" if value < 1 else f"{value:.2f}" if value < 100 else f"{value:.0f}" for value in values]

@@ -1,0 +1,88 @@
+"""Training throughput of a small network, beside the same network in torch with timm's layer."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from condconv_mlx.bench import alone
+from condconv_mlx.bench.cases import TrainingCase
+from condconv_mlx.bench.findings import Finding
+from condconv_mlx.bench.machine import threads
+from condconv_mlx.bench.peers import Peer
+from condconv_mlx.bench.steps import training_step
+from condconv_mlx.bench.timing import Effort, Work, median_times
+from condconv_mlx.layers import CondConv2d, Conv2d
+
+SHARED = "in one process"
+ALONE = "each in a process of its own"
+STEPS = Effort(seconds=5.0, least=7)
+
+
+@dataclass(frozen=True)
+class TrainingRow:
+    """Images a second by name, `"condconv"` and, if it is here, `"timm"`.
+
+    Attributes:
+        setting: `SHARED`, both with what `tune_process` did to this process; or `ALONE`, torch as it is installed.
+    """
+
+    setting: str
+    images_per_second: dict[str, float]
+
+
+class Network(nn.Module):
+    """x (N, size, size, Cin) -> logits (N, classes), see `TrainingCase`. Each CondConv layer has its own router."""
+
+    def __init__(self, case: TrainingCase):
+        super().__init__()
+        (first_in, first_out, first_stride), *rest = case.convolutions
+        self.convolutions = [
+            Conv2d(first_in, first_out, 3, first_stride, 1, bias=False),
+            *[CondConv2d(cin, out, 3, case.experts, stride, 1, bias=False) for cin, out, stride in rest],
+        ]
+        self.norms = [nn.BatchNorm(out) for _, out, _ in case.convolutions]
+        self.classifier = nn.Linear(case.convolutions[-1][1], case.classes)
+
+    def __call__(self, x: mx.array) -> mx.array:
+        for convolution, norm in zip(self.convolutions, self.norms, strict=True):
+            x = nn.relu(norm(convolution(x)))
+        return self.classifier(x.mean(axis=(1, 2)))
+
+
+def measure_training(
+    peer: Peer | None,
+    case: TrainingCase | None = None,
+    effort: Effort = STEPS,
+    apart: Callable[[str], float] | None = None,
+) -> Iterator[TrainingRow]:
+    """A row for both sides in this process and, with a peer, one for each side in its own (`apart`)."""
+    case = case or TrainingCase()
+    works = {"condconv": condconv_step(case)}
+    if peer:
+        works["timm"] = peer.training_step(case)
+    times = median_times(works, effort)
+    yield TrainingRow(SHARED, {name: 1e3 * case.batch / ms for name, ms in times.items()})
+    if peer:
+        apart = apart or partial(alone.images_per_second, threads=threads(), on_gpu=mx.default_device() != mx.cpu)
+        yield TrainingRow(ALONE, {name: apart(name) for name in works})
+
+
+def training_findings(rows: Sequence[TrainingRow]) -> list[Finding]:
+    """How many times as fast as torch we train."""
+    findings = []
+    for row in rows:
+        if "timm" in row.images_per_second:
+            ratio = row.images_per_second["condconv"] / row.images_per_second["timm"]
+            target = 1.2 if row.setting == SHARED else 3.0
+            findings.append(Finding(f"Images a second / torch's, {row.setting}", ratio, target, at_least=True))
+    return findings
+
+
+def condconv_step(case: TrainingCase) -> Work:
+    """A training step of our network on noise."""
+    channels = case.convolutions[0][0]
+    images = mx.random.normal((case.batch, case.size, case.size, channels))
+    return training_step(Network(case), images, mx.random.randint(0, case.classes, (case.batch,)))

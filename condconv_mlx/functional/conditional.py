@@ -4,10 +4,14 @@ from collections.abc import Sequence
 
 import mlx.core as mx
 
+from condconv_mlx.functional.choice import choose
+from condconv_mlx.functional.defaults import OUTPUTS
 from condconv_mlx.functional.geometry import Geometry, Padding
+from condconv_mlx.functional.gradients import mixed_with_gradients
 from condconv_mlx.functional.mixing import mix_experts
 from condconv_mlx.functional.per_example import check_arguments, conv2d_per_example
 from condconv_mlx.functional.static import conv2d
+from condconv_mlx.functional.strategies import STRATEGIES
 
 
 def cond_conv2d(
@@ -50,11 +54,16 @@ def cond_conv2d(
         raise ValueError(f"[cond_conv2d] routing_weights must be (N, E) = {wanted}, got shape {routing_weights.shape}.")
     if bias is not None and bias.shape != experts.shape[:2]:
         raise ValueError(f"[cond_conv2d] bias must be (E, O) = {experts.shape[:2]}, got shape {bias.shape}.")
-    if strategy == "outputs":
-        geometry, _ = check_arguments("cond_conv2d", x, experts, stride, padding, dilation, groups)
+    geometry, _ = check_arguments("cond_conv2d", x, experts, stride, padding, dilation, groups)
+    if strategy == "auto":
+        strategy = choose(x, experts.shape[1:], experts.shape[0], geometry, training=not exportable)
+    if strategy == OUTPUTS:
         return _mix_outputs(x, routing_weights.astype(x.dtype), experts, bias, geometry, exportable)
-    kernels = mix_experts(routing_weights, experts)
     mixed_bias = None if bias is None else mix_experts(routing_weights, bias)
+    if strategy in STRATEGIES and len(x) and not exportable:
+        output = mixed_with_gradients(strategy, geometry)(x, routing_weights, experts)
+        return output if mixed_bias is None else output + mixed_bias[:, None, None]
+    kernels = mix_experts(routing_weights, experts)
     return conv2d_per_example(
         x,
         kernels,

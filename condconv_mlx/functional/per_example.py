@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 import mlx.core as mx
 
+from condconv_mlx.functional.choice import choose
 from condconv_mlx.functional.geometry import Geometry, Padding, Pair, output_size, padding_pairs, pair
 from condconv_mlx.functional.gradients import with_gradients
-from condconv_mlx.functional.strategies import STRATEGIES, is_depthwise
+from condconv_mlx.functional.strategies import STRATEGIES
 
 
 def conv2d_per_example(
@@ -30,7 +31,8 @@ def conv2d_per_example(
         stride, dilation: an integer, or (height, width).
         padding: an integer, (height, width), ((top, bottom), (left, right)), `"valid"`, or TensorFlow's `"same"`.
         groups: the channels are split into this many groups; `Cin` of them is a depthwise convolution.
-        strategy: how to compute it, a name in `STRATEGIES`, or `"auto"`. The result is the same.
+        strategy: how to compute it, a name in `STRATEGIES`, or `"auto"`: what `condconv-mlx tune` measured on this
+            device for these shapes, else a default for the device. The result is the same.
         exportable: leave out our own gradients, which `mx.export_function` cannot write. MLX's then serve, more slowly.
 
     Returns:
@@ -58,7 +60,7 @@ def conv2d_per_example(
     if n == 0:
         return mx.zeros((0, *size, out), dtype=x.dtype)
     if strategy == "auto":
-        strategy = "shift" if is_depthwise(x, kernels, geometry) else "unfold"
+        strategy = choose(x, kernels.shape[1:], None, geometry, training=not exportable)
     if exportable:
         output = STRATEGIES[strategy](x, kernels, geometry)
     else:

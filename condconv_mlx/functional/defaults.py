@@ -1,0 +1,79 @@
+"""Which strategy serves a convolution until `condconv-mlx tune` has measured it: a table by device and shape."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from condconv_mlx.functional.geometry import Geometry
+from condconv_mlx.functional.strategies import STRATEGIES
+
+OUTPUTS = "outputs"
+
+
+class Case(NamedTuple):
+    """One convolution with a kernel of its own for every example, as far as its speed depends on it.
+
+    Attributes:
+        x: (N, H, W, Cin).
+        kernel: (O, kh, kw, Cin / groups).
+        experts: how many are mixed, or None where each example brings its kernel.
+        geometry: stride, padding, dilation and groups.
+        dtype: of all arrays, `"float32"`.
+        training: with our own gradients; else inference, with MLX's.
+    """
+
+    x: tuple[int, ...]
+    kernel: tuple[int, ...]
+    experts: int | None
+    geometry: Geometry
+    dtype: str
+    training: bool
+
+
+def candidates(case: Case) -> list[str]:
+    """Names of all strategies that there are for a case. A device, or the case itself, may refuse some."""
+    return [*STRATEGIES, *([OUTPUTS] if case.experts else [])]
+
+
+def default(case: Case, backend: str) -> str:
+    """The strategy for a case on `"cpu"`, `"metal"` or `"cuda"`, from the first line of the table that fits."""
+    return next(strategy for where, fits, strategy in _TABLE if backend in where and fits(case))
+
+
+def _any(case: Case) -> bool:
+    return True
+
+
+def _pointwise(case: Case) -> bool:
+    return case.kernel[1:3] == (1, 1) and case.geometry.groups == 1
+
+
+def _depthwise(case: Case) -> bool:
+    return case.geometry.groups == case.x[3] == case.kernel[0]
+
+
+def _depthwise_kernel(case: Case) -> bool:
+    """Whether Metal's depthwise kernel takes it once the examples are folded into the channels."""
+    stride, _, dilation, _ = case.geometry
+    fits = max(case.kernel[1:3]) <= 7 and max(stride) <= 2 and dilation == (1, 1)
+    return _depthwise(case) and fits and case.x[0] * case.x[3] % 16 == 0
+
+
+def _implicit_gemm(case: Case) -> bool:
+    """Whether Metal convolves groups of these sizes without unfolding them first."""
+    into, out = case.kernel[3], case.kernel[0] // case.geometry.groups
+    return (into <= 4 or into % 16 == 0) and (out <= 16 or out % 16 == 0)
+
+
+# Measured on CPUs. Nobody here had a Mac: Metal's lines follow from its source (mlx/backend/metal/conv.cpp).
+_TABLE: tuple[tuple[tuple[str, ...], Callable[[Case], bool], str], ...] = (
+    # A pointwise convolution is a matrix product as it stands; nothing has to be unfolded.
+    (("cpu", "metal", "cuda"), _pointwise, "unfold"),
+    # One pass over the image, where shifting takes one for each tap.
+    (("metal",), _depthwise_kernel, "fold"),
+    # A product of a row and a column for each channel is none for a BLAS. Elementwise passes run at memory speed.
+    (("cpu", "metal", "cuda"), _depthwise, "shift"),
+    # A grouped convolution reads the image where unfolding writes each pixel once for every tap.
+    (("metal",), _implicit_gemm, "fold"),
+    # Products are what every BLAS does best. On a CPU, MLX's grouped convolution is a naive loop.
+    (("cpu", "metal", "cuda"), _any, "unfold"),
+)

@@ -250,10 +250,10 @@ def _compare(
     with mx.stream(mx.cpu):
         arrays = [mx.array(value) for value in rounded.values()]
         cotangent = mx.array(_normal(*loop(*arrays).shape))
-        wanted = _output_and_gradients(loop, arrays, cotangent)
+        wanted = output_and_gradients(loop, arrays, cotangent)
     try:
         arrays = [mx.array(value).astype(dtype) for value in rounded.values()]
-        got = _output_and_gradients(ours, arrays, mx.array(np.array(cotangent)).astype(dtype))
+        got = output_and_gradients(ours, arrays, mx.array(np.array(cotangent)).astype(dtype))
     except Exception as error:  # Whatever it is belongs in the table.
         if may_refuse and isinstance(error, ValueError):
             return
@@ -261,24 +261,31 @@ def _compare(
         return
     check.cases += 1
     for name, one, other in zip(["output", *(f"gradient of {name}" for name in values)], got, wanted, strict=True):
-        distance = _relative_error(one, other)
+        distance = relative_error(one, other)
         if distance > check.error:
             check.error, check.worst = distance, f"{name}, {case}"
 
 
-def _output_and_gradients(function: Function, arrays: list[mx.array], cotangent: mx.array) -> list[np.ndarray]:
+def output_and_gradients(function: Function, arrays: list[mx.array], cotangent: mx.array) -> list[np.ndarray]:
+    """What a function of `arrays` gives, and the gradient of each for the output's cotangent, in float32."""
     outputs, gradients = mx.vjp(function, arrays, [cotangent])
     return [np.array(array.astype(mx.float32)) for array in (*outputs, *gradients)]
 
 
-def _relative_error(got: np.ndarray, wanted: np.ndarray) -> float:
+def relative_error(got: np.ndarray, wanted: np.ndarray) -> float:
+    """The largest error over the largest value; infinite for another shape or what is no number."""
     if got.shape != wanted.shape or not np.isfinite(got).all():
         return float("inf")
     return float(np.abs(got - wanted).max() / max(np.abs(wanted).max(), 1e-30))
 
 
 def _new(name: str, dtype: str) -> Check:
-    return Check(name, dtype, _GPU_FLOAT32 if _on_gpu() and dtype == "float32" else _TOLERANCES[dtype])
+    return Check(name, dtype, tolerance(dtype))
+
+
+def tolerance(dtype: str) -> float:
+    """The relative error from which on a result in this dtype counts as wrong on the default device."""
+    return _GPU_FLOAT32 if _on_gpu() and dtype == "float32" else _TOLERANCES[dtype]
 
 
 def _on_gpu() -> bool:

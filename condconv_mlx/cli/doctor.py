@@ -70,6 +70,7 @@ def examine() -> dict[str, Any]:
         "mlx": {"version": _version("mlx"), "backends": _backends(), "device": None, "device_name": None},
         "cpu": None,
         "speed": None,
+        "tuning": None,
         "datasets": _datasets(),
         "weights": _weights(),
         "problems": _problems(),
@@ -81,6 +82,7 @@ def examine() -> dict[str, Any]:
         _backend.check()
         report["mlx"] |= _device()
         report["speed"] = _speed(report["mlx"]["device"])
+        report["tuning"] = _tuning()
     except Exception as error:  # MLX raises several kinds where a driver is missing, and this has to report them all.
         if not report["problems"]:
             report["problems"].append(" ".join(str(error).split()))
@@ -99,6 +101,7 @@ def describe(report: dict[str, Any]) -> str:
         ("Device", f"{mlx['device']}, {mlx['device_name']}" if mlx["device"] else "none"),
         ("BLAS", report["cpu"]["blas"]),
         *_speed_rows(speed, report["cpu"]["memory_kept"]),
+        *_tuning_rows(report["tuning"]),
         *(
             (f"Data {name}", place or "not here; downloaded when first used")
             for name, place in report["datasets"].items()
@@ -130,6 +133,15 @@ def _speed_rows(speed: dict[str, float | None] | None, memory_kept: bool) -> lis
             memory += f"; {speed['plain_write_gb_per_s']:.1f} without that call"
         rows.append(("Memory", memory))
     return rows
+
+
+def _tuning_rows(tuning: dict[str, Any] | None) -> list[tuple[str, str]]:
+    if tuning is None:
+        return []
+    if tuning["cases"] == 0:
+        return [("Tuning", "nothing measured on this device; defaults serve until condconv-mlx tune")]
+    cases = "1 case" if tuning["cases"] == 1 else f"{tuning['cases']} cases"
+    return [("Tuning", f"{cases} measured on this device with this version of MLX ({tuning['file']})")]
 
 
 def _verify(report: dict[str, Any], quiet: bool) -> bool:
@@ -239,6 +251,14 @@ def _speed(device: str) -> dict[str, float | None]:
         "plain_gflops": numbers[0],
         "plain_write_gb_per_s": numbers[1],
     }
+
+
+def _tuning() -> dict[str, Any]:
+    """How much `condconv-mlx tune` has measured on this device with this version of MLX."""
+    from condconv_mlx.functional import tuned
+
+    here = tuned.place()
+    return {"file": str(tuned.path()), "cases": sum(where == here for where, _ in tuned.read())}
 
 
 def _datasets() -> dict[str, str | None]:

@@ -9,6 +9,8 @@ import sys
 from condconv_mlx.bench.cases import TrainingCase
 from condconv_mlx.bench.timing import Effort, Work, median_times
 
+STEPS = Effort(seconds=5.0, least=7)
+
 
 def images_per_second(side: str, threads: int, on_gpu: bool) -> float:
     """Measure a side, `"condconv"` or `"timm"`, in a new process; `OSError` with its last words if it fails."""
@@ -38,7 +40,7 @@ def main(side: str, threads: str, device: str) -> float:
         peer = load_peer(int(threads), device == "gpu")
         assert peer is not None, "the process that started this one has timm"
         step = peer.training_step(case)
-    return 1e3 * case.batch / median_times({side: step}, Effort(seconds=5.0, least=7))[side]
+    return 1e3 * case.batch / median_times({side: step}, STEPS)[side]
 
 
 if __name__ == "__main__":

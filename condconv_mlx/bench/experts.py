@@ -42,7 +42,7 @@ def measure_experts(
         for count in counts:
             # Mixing 32 outputs of a batch takes seconds, so three rounds have to do.
             yield ExpertRow(
-                shape, backward, count, median_times(_works(shape, count, backward), effort or Effort(1, 3))
+                shape, backward, count, median_times(_works(shape, count, backward), effort or Effort(least=3))
             )
 
 

@@ -32,8 +32,10 @@ p { margin: 0 0 8px; color: var(--soft) }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 0 16px; margin: 0; font-size: 13px }
 dt { color: var(--soft) }
 dd { margin: 0; overflow-wrap: anywhere }
-.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 440px), 1fr)); gap: 8px 32px }
+.charts { max-width: 760px }
+.charts.two { max-width: none }
 .charts > div { min-width: 0 }
+@media (min-width: 900px) { .charts.two { display: grid; grid-template-columns: 1fr 1fr; gap: 32px } }
 .wide { overflow-x: auto }
 table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums; margin: 8px 0 }
 th, td { padding: 3px 0 3px 20px; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap }
@@ -49,7 +51,7 @@ summary { cursor: pointer; color: var(--soft); font-size: 13px }
 _ABOUT = {
     "layers": "Each dot is a layer; left of the line at 1 it takes less time than the reference.",
     "experts": "Mixing kernels takes one convolution, however many experts; mixing outputs takes one for each.",
-    "training": "One step of the same small network after the other. Longer is faster.",
+    "training": "The same small network, images, optimiser and number of threads. Longer is faster.",
     "memory": "The allowance is the static twin's peak, the mixed kernels and their gradients, and a quarter on top.",
 }
 _HEADINGS = {"layers": "Layers", "experts": "Number of experts", "training": "Training", "memory": "Memory"}
@@ -79,8 +81,9 @@ def page(machine: Machine, results: Mapping[str, Result]) -> str:
             )
             charts.append(f"<div><h3>{_plain(title)}</h3>{drawn}</div>")
             script = False
+        kind = "charts two" if len(charts) == 2 else "charts"
         sections.append(
-            f"<section><h2>{_HEADINGS[name]}</h2><p>{_ABOUT[name]}</p><div class=charts>{''.join(charts)}</div>"
+            f"<section><h2>{_HEADINGS[name]}</h2><p>{_ABOUT[name]}</p><div class='{kind}'>{''.join(charts)}</div>"
             f"{_findings(result.findings)}<details><summary>{_plain(text.TITLES[name])}</summary>"
             f"{_table(text.table(name, result.rows))}</details></section>"
         )
@@ -96,7 +99,10 @@ def _layers(rows: Sequence[LayerRow]) -> list[Chart]:
     names = [(row.shape.convolution, row.shape.images) for row in rows]
     charts = []
     for title, part in (("Forward", "forward_ms"), ("Forward and backward", "forward_backward_ms")):
-        times = {_SERIES[name]: [getattr(row, part)[name] for row in rows] for name in getattr(rows[0], part)}
+        measured = getattr(rows[0], part)
+        times = {
+            series: [getattr(row, part)[name] for row in rows] for name, series in _SERIES.items() if name in measured
+        }
         charts.append((title, relative_times(names, times, _SERIES["static"], 2.0, _SERIES["condconv"])))
     return charts
 
@@ -133,11 +139,12 @@ _CHARTS: dict[str, Callable[[Sequence[Any]], list[Chart]]] = {
     "training": _training,
     "memory": _memory,
 }
+# In this order they get their symbols, the same in each chart.
 _SERIES = {
     "static": "mx.conv2d with one kernel",
+    "timm": "timm in torch",
     "loop": "a loop of mx.conv2d",
     "condconv": "CondConv",
-    "timm": "timm in torch",
 }
 
 

@@ -11,24 +11,29 @@ Work = Callable[[], object]
 
 @dataclass(frozen=True)
 class Effort:
-    """Rounds go on for `seconds`; there are at least `least` and at most `most`, after `warm` that do not count."""
+    """How long to measure.
+
+    Attributes:
+        seconds: rounds go on for as long as this,
+        least, most: but there are at least and at most so many.
+        turn: seconds for which a work is timed when it is its turn, once at least.
+        warm: seconds for which it runs before that, once at least. Idle threads of one library spin for a while
+            (OpenBLAS's for 27 ms at 2.5 GHz) and slow the other's, whose own are slow to wake.
+    """
 
     seconds: float = 1.0
     least: int = 5
-    most: int = 51
-    warm: int = 2
+    most: int = 50
+    turn: float = 0.03
+    warm: float = 0.03
 
 
 def median_times(works: Mapping[str, Work], effort: Effort) -> dict[str, float]:
     """The median milliseconds of each work, by its name; a work returns when it is done.
 
-    A round runs every work once, in an order of its own: idle threads of one library spin for a while, and always
-    following another's work would cost whoever does.
+    In a round each work has one turn, in an order that changes from round to round.
     """
     order, shuffle = list(works), random.Random(0).shuffle
-    for _ in range(effort.warm):
-        for work in works.values():
-            work()
     times: dict[str, list[float]] = {name: [] for name in works}
     end = time.perf_counter() + effort.seconds
     for done in range(effort.most):
@@ -36,7 +41,16 @@ def median_times(works: Mapping[str, Work], effort: Effort) -> dict[str, float]:
             break
         shuffle(order)
         for name in order:
-            start = time.perf_counter()
-            works[name]()
-            times[name].append(1e3 * (time.perf_counter() - start))
+            _repeat(works[name], effort.warm)
+            times[name] += _repeat(works[name], effort.turn)
     return {name: median(taken) for name, taken in times.items()}
+
+
+def _repeat(work: Work, seconds: float) -> list[float]:
+    """Milliseconds of each run, one at least."""
+    times: list[float] = []
+    while sum(times) < 1e3 * seconds or not times:
+        start = time.perf_counter()
+        work()
+        times.append(1e3 * (time.perf_counter() - start))
+    return times

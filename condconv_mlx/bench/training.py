@@ -18,7 +18,6 @@ from condconv_mlx.layers import CondConv2d, Conv2d
 
 SHARED = "in one process"
 ALONE = "each in a process of its own"
-STEPS = Effort(seconds=5.0, least=7)
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class Network(nn.Module):
 def measure_training(
     peer: Peer | None,
     case: TrainingCase | None = None,
-    effort: Effort = STEPS,
+    effort: Effort = alone.STEPS,
     apart: Callable[[str], float] | None = None,
 ) -> Iterator[TrainingRow]:
     """A row for both sides in this process and, with a peer, one for each side in its own (`apart`)."""

@@ -32,11 +32,11 @@ def relative_times(
         times: milliseconds of each case by the name of what was measured.
         reference: the one to divide by, which is drawn as a line at 1.
         limit: a ratio at which a thin line is drawn, too.
-        emphasised: the one in the accent colour.
+        emphasised: the one in the accent colour. At most two others have a symbol.
     """
     if any(len(values) != len(rows) for values in times.values()):
         raise ValueError(f"got {len(rows)} rows, and {[len(values) for values in times.values()]} times")
-    symbols = iter(["diamond-open", "x-thin-open", "square-open"])
+    symbols = iter(["diamond-open", "circle-open"])
     figure = go.Figure()
     y = list(range(len(rows)))
     ratios = [1.0, limit]
@@ -126,8 +126,8 @@ def amounts(
             y=list(range(len(bars))),
             orientation="h",
             text=[f"{value:,.0f}" for *_, value in bars],
-            textposition="auto",
-            insidetextanchor="end",
+            textposition="outside",
+            cliponaxis=False,
             marker={
                 "color": [ACCENT if name == emphasised else "rgba(134, 142, 150, 0.45)" for _, name, _ in bars],
                 "cornerradius": 3,
@@ -144,8 +144,14 @@ def amounts(
             annotation={"text": f"{plain(name)} {value:,.0f}", "font": {"size": 12}},
             annotation_position="top left",
         )
+    longest = max([value for *_, value in bars] + ([limit[1]] if limit else []))
+    # Room on the right for the number beside the longest bar.
     figure.update_xaxes(
-        title={"text": plain(title), "standoff": 8}, rangemode="tozero", nticks=6, gridcolor=GRID, fixedrange=True
+        title={"text": plain(title), "standoff": 8},
+        range=[0, 1.12 * longest],
+        nticks=6,
+        gridcolor=GRID,
+        fixedrange=True,
     )
     small = "<br><span style='font-size:10px'>{}</span>"
     figure.update_yaxes(

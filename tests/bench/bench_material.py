@@ -11,7 +11,7 @@ from condconv_mlx.bench.peers import Peer
 from condconv_mlx.bench.timing import Effort
 from condconv_mlx.bench.training import ALONE, SHARED, TrainingRow
 
-ONCE = Effort(seconds=0, least=1, most=1, warm=0)
+ONCE = Effort(seconds=0, least=1, most=1, turn=0, warm=0)
 SMALL = (Shape(2, 6, 4, 6, 3, stride=2), Shape(1, 5, 3, 3, 3, depthwise=True))
 TINY = TrainingCase(convolutions=((1, 2, 1), (2, 3, 2)), experts=2, size=6, batch=4, classes=3)
 

@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import replace
 
 import mlx.core as mx
 import numpy as np
@@ -15,44 +16,54 @@ from condconv_mlx.bench.findings import Finding, geometric_mean
 from condconv_mlx.bench.machine import cores, describe_machine, threads
 from condconv_mlx.bench.measure import MEASURES, Section, measure
 from condconv_mlx.bench.text import TITLES, columns, machine_rows, section
-from condconv_mlx.bench.timing import Effort, median_times
+from condconv_mlx.bench.timing import median_times
 from condconv_mlx.models import create_model
 
 
-def test_works_take_turns_and_warming_does_not_count(monkeypatch):
-    clock = iter(np.arange(1000.0))
-    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
-    ran = []
-    works = {"a": lambda: ran.append("a"), "b": lambda: ran.append("b")}
-    times = median_times(works, Effort(seconds=0, least=3, most=9, warm=1))
-    rounds = ["".join(ran[i : i + 2]) for i in range(0, 8, 2)]
-    assert len(ran) == 8 and {"ab", "ba"} >= set(rounds)
-    # The clock goes on by a second each time it is read, so each work took one.
-    assert times == {"a": 1000.0, "b": 1000.0}
+def test_works_take_turns_and_the_first_run_of_each_does_not_count(monkeypatch):
+    ran, now = [], [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
 
+    def work(name, warm, cold):
+        def run():
+            # A work is slow when another ran before.
+            now[0] += warm if ran and ran[-1] == name else cold
+            ran.append(name)
 
-def test_rounds_go_on_for_as_long_as_asked_but_not_for_ever():
-    def rounds(**effort):
-        ran = []
-        median_times({"a": lambda: ran.append(1)}, Effort(warm=0, **effort))
-        return len(ran)
+        return run
 
-    assert rounds(seconds=0, least=4, most=9) == 4
-    assert rounds(seconds=60, least=1, most=9) == 9
+    times = median_times({"a": work("a", 1, 50), "b": work("b", 2, 70)}, replace(ONCE, least=3, most=9))
+    assert times == {"a": 1000.0, "b": 2000.0}
+    assert ran.count("a") == ran.count("b") == 6
 
 
 def test_nobody_always_follows_the_same_one():
     ran = []
     works = {name: lambda name=name: ran.append(name) for name in "abc"}
-    median_times(works, Effort(seconds=0, least=12, most=12, warm=0))
+    median_times(works, replace(ONCE, least=12, most=12))
     followed = {(first, second) for first, second in zip(ran, ran[1:], strict=False) if first != second}
     assert len(followed) == 6
 
 
-def test_the_median_is_taken(monkeypatch):
-    readings = iter([0, *[0, 1], *[10, 12], *[20, 29]])
-    monkeypatch.setattr(time, "perf_counter", lambda: next(readings))
-    assert median_times({"a": lambda: None}, Effort(seconds=0, least=3, most=3, warm=0)) == {"a": 2000.0}
+def test_rounds_go_on_for_as_long_as_asked_but_not_for_ever():
+    def rounds(**effort):
+        ran = []
+        median_times({"a": lambda: ran.append(1)}, replace(ONCE, **effort))
+        return len(ran) / 2
+
+    assert rounds(seconds=0, least=4, most=9) == 4
+    assert rounds(seconds=60, least=1, most=9) == 9
+
+
+def test_short_works_run_often_in_a_turn_and_the_median_is_taken(monkeypatch):
+    steps, now = iter([9.0, 1, 2, 6]), [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+
+    def work():
+        now[0] += next(steps)
+
+    # The first of the four runs does not count; the turn is over when 8 seconds of runs are.
+    assert median_times({"a": work}, replace(ONCE, turn=8)) == {"a": 2000.0}
 
 
 def test_shapes_are_those_of_real_convolutions():
@@ -66,7 +77,7 @@ def test_layers_ask_the_peer_for_the_same_shape():
     calls = []
     rows = list(layers.measure_layers(fake_peer(calls), SMALL, experts=3, effort=ONCE))
     assert [row.shape for row in rows] == list(SMALL)
-    assert calls == [entry for shape in SMALL for entry in (("layer", shape, 3), "forward", "both")]
+    assert calls == [entry for shape in SMALL for entry in (("layer", shape, 3), *2 * ["forward"], *2 * ["both"])]
     for row in rows:
         assert list(row.forward_ms) == ["static", "loop", "condconv", "timm"]
         assert list(row.forward_backward_ms) == ["static", "condconv", "timm"]
@@ -92,7 +103,7 @@ def test_forward_is_the_path_of_evaluation_and_both_that_of_training(monkeypatch
 
     monkeypatch.setattr(layers, "cond_conv2d", spy)
     list(layers.measure_layers(None, SMALL[:1], effort=ONCE))
-    assert sorted(taken) == [("auto", False), ("auto", True), ("loop", True)]
+    assert set(taken) == {("auto", False), ("auto", True), ("loop", True)}
 
 
 def test_layer_findings_are_means_and_worst():
@@ -143,7 +154,7 @@ def test_training_learns_and_asks_for_both_settings():
         return 12.0
 
     rows = list(training.measure_training(fake_peer(calls), TINY, ONCE, alone_))
-    assert calls == [("training", TINY), "step"]
+    assert calls == [("training", TINY), "step", "step"]
     assert apart == ["condconv", "timm"]
     assert [row.setting for row in rows] == [training.SHARED, training.ALONE]
     assert rows[1].images_per_second == {"condconv": 12.0, "timm": 12.0}

@@ -199,8 +199,8 @@ def _problem(case: Case) -> tuple[list[mx.array], mx.array]:
     if case.experts:
         arrays.append(mx.random.uniform(shape=(n, case.experts), key=next(keys)))
     arrays.append(scale * mx.random.normal((case.experts or n, *case.kernel), key=next(keys)))
-    shape = _convolve(case, "auto", *arrays).shape
-    arrays.append(mx.random.normal(shape, key=next(keys)))
+    size = case.geometry.output_size(case.x[1:3], case.kernel[1:3])
+    arrays.append(mx.random.normal((n, *size, case.kernel[0]), key=next(keys)))
     *arrays, cotangent = (array.astype(DTYPES[case.dtype]).astype(mx.float32) for array in arrays)
     mx.eval(arrays, cotangent)
     return arrays, cotangent

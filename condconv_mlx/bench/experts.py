@@ -12,6 +12,9 @@ from condconv_mlx.bench.findings import Finding
 from condconv_mlx.bench.operands import operands, options
 from condconv_mlx.bench.timing import Effort, Work, median_times
 from condconv_mlx.functional import cond_conv2d
+from condconv_mlx.functional.choice import choose
+from condconv_mlx.functional.defaults import OUTPUTS
+from condconv_mlx.functional.geometry import Geometry
 
 
 @dataclass(frozen=True)
@@ -63,9 +66,13 @@ def _works(shape: Shape, experts: int, backward: bool) -> dict[str, Work]:
     flat = bank.reshape(experts, -1)
     mx.eval(flat)
     conv = partial(cond_conv2d, **options(shape), exportable=not backward)
+    # With a number of experts, "auto" could mean to mix the outputs.
+    pads = (shape.padding, shape.padding)
+    geometry = Geometry((shape.stride, shape.stride), (pads, pads), (1, 1), shape.groups)
+    strategy = choose(x, bank.shape[1:], None, geometry, training=backward)
     functions: dict[str, tuple[Callable[..., mx.array], list[mx.array]]] = {
-        "kernels": (conv, [x, routing_weights, bank]),
-        "outputs": (partial(conv, strategy="outputs"), [x, routing_weights, bank]),
+        "kernels": (partial(conv, strategy=strategy), [x, routing_weights, bank]),
+        "outputs": (partial(conv, strategy=OUTPUTS), [x, routing_weights, bank]),
         "product": (mx.matmul, [routing_weights, flat]),
     }
     return {name: _work(function, arrays, backward) for name, (function, arrays) in functions.items()}

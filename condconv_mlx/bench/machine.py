@@ -29,6 +29,7 @@ class Machine:
         mlx: its version.
         device: what MLX computes on, `"cpu"` or `"gpu"`, and its name.
         blas, memory_kept: see `condconv_mlx.cpu.CpuStatus`.
+        tuned: cases for which `condconv-mlx tune` chose the strategy here; the defaults serve all others.
         peer: name and device of the other implementation; None if it is not installed or not wanted.
     """
 
@@ -43,12 +44,15 @@ class Machine:
     device: str
     blas: str
     memory_kept: bool
+    tuned: int
     peer: str | None
 
 
 def describe_machine(peer: Peer | None) -> Machine:
     """This machine, now."""
     import mlx.core as mx
+
+    from condconv_mlx.functional import tuned
 
     kind = "cpu" if mx.default_device() == mx.Device(mx.cpu) else "gpu"
     status = cpu_status()
@@ -64,6 +68,7 @@ def describe_machine(peer: Peer | None) -> Machine:
         device=f"{kind}, {mx.device_info().get('device_name', 'unknown')}",
         blas=status.blas,
         memory_kept=status.memory_kept,
+        tuned=len(tuned.strategies(str(mx.default_device()))),
         peer=f"{peer.name} on {peer.device}" if peer else None,
     )
 

@@ -39,6 +39,7 @@ def machine_rows(machine: Machine) -> list[Row]:
         ("Processor", f"{machine.processor}, {machine.cores} cores, {machine.threads} threads{busy}"),
         ("MLX", f"{machine.mlx} on {machine.device}"),
         ("CPU", f"{machine.blas}{kept}"),
+        ("Strategies", f"{machine.tuned} cases tuned on this machine, else defaults" if machine.tuned else "defaults"),
         ("Beside", machine.peer or "torch and timm: not installed or not asked for"),
         ("condconv-mlx", machine.version),
     ]

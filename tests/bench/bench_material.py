@@ -49,6 +49,7 @@ MACHINE = Machine(
     device="cpu, A <fast> one",
     blas="OpenBLAS 0.3",
     memory_kept=True,
+    tuned=3,
     peer="timm 1, torch 2 on cpu",
 )
 LAYERS = [

@@ -136,7 +136,9 @@ def test_outputs_are_mixed_by_their_own_strategy(monkeypatch):
 
     monkeypatch.setattr(experts, "cond_conv2d", spy)
     list(experts.measure_experts(SMALL[1], SMALL[0], counts=(2,), effort=ONCE))
-    assert set(taken) == {"auto", "outputs"}
+    # Which one mixes kernels depends on the device. It is not "auto", which could mean the outputs.
+    assert "auto" not in taken
+    assert len(set(taken)) > 1 and "outputs" in taken
 
 
 def test_slopes_are_fitted_to_the_forward_pass():
@@ -271,6 +273,7 @@ def test_text_has_every_figure():
     assert "in one process" in shown and "missed" in shown
     shown = section("memory", MEMORY, memory.memory_findings(MEMORY))
     assert "100" in shown and "60" in shown
+    assert dict(machine_rows(MACHINE))["Strategies"].startswith("3 cases tuned")
     assert dict(machine_rows(MACHINE))["Processor"] == "A <fast> one, 2 cores, 2 threads, load 0.5 at the start"
 
 

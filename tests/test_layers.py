@@ -87,6 +87,20 @@ def test_hidden_router():
     close(router(x), mx.array(1 / (1 + np.exp(-logits))))
 
 
+def test_a_normalising_router_does_so_over_the_batch_and_in_inference_is_linear():
+    router = Router(4, 3, norm=True)
+    x = rand(16, 5, 5, 4) + 10
+    means = x.mean((1, 2))
+    normal = (means - means.mean(0)) / mx.sqrt(mx.var(means, 0) + 1e-5)
+    close(router(x), mx.sigmoid(router.linear(normal)), 1e-4)
+    router.norm.running_mean, router.norm.running_var = rand(4, seed=1), mx.abs(rand(4, seed=2)) + 0.1
+    router.eval()
+    scale = router.norm.weight * mx.rsqrt(router.norm.running_var + router.norm.eps)
+    shift = router.norm.bias - router.norm.running_mean * scale
+    folded = (means @ (router.linear.weight * scale).T) + router.linear.weight @ shift + router.linear.bias
+    close(router(x), mx.sigmoid(folded), 1e-5)
+
+
 def test_dropout_of_routing_weights_only_in_training():
     router = Router(6, 64, dropout=0.5)
     x = rand(8, 6)

@@ -59,7 +59,8 @@ def mixed_with_gradients(strategy: str, geometry: Geometry) -> Callable[[mx.arra
         of_kernels = kernel_gradient(x, (n, *experts.shape[1:]), cotangent, geometry).reshape(n, -1)
         return (
             input_gradient(x.shape, experts, cotangent, geometry, routing_weights),
-            (of_kernels @ experts.reshape(e, -1).T).astype(routing_weights.dtype),
+            # This way round, a BLAS is up to twice as fast on rows this long.
+            (experts.reshape(e, -1) @ of_kernels.T).T.astype(routing_weights.dtype),
             (routing_weights.astype(x.dtype).T @ of_kernels).reshape(experts.shape),
         )
 

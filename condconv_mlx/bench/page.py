@@ -49,7 +49,7 @@ summary { cursor: pointer; color: var(--soft); font-size: 13px }
 .js-plotly-plot .hoverlayer path { fill: var(--page) !important; stroke: var(--soft) !important }
 """
 _ABOUT = {
-    "layers": "Each dot is a layer; left of the line at 1 it takes less time than the reference.",
+    "layers": "Left of the line at 1 a layer is faster than the reference; none should be right of the dotted line.",
     "experts": "Mixing kernels takes one convolution, however many experts; mixing outputs takes one for each.",
     "training": "The same small network, images, optimiser and number of threads. Longer is faster.",
     "memory": "The allowance is the static twin's peak, the mixed kernels and their gradients, and a quarter on top.",

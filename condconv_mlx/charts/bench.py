@@ -3,6 +3,7 @@
 These stand on a page of their own, so they bring a grid that light and dark backgrounds show, and a legend.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -63,10 +64,12 @@ def relative_times(
         )
     figure.add_vline(1, line={"color": GREY, "width": 1.5})
     figure.add_vline(limit, line={"color": GREY, "width": 1, "dash": "dot"})
-    ticks = [tick for tick in (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100) if _near(tick, ratios)]
+    low, high = min(ratios) / 1.2, max(ratios) * 1.2
+    ticks = [tick for tick in (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100) if low < tick < high]
     figure.update_xaxes(
         title={"text": f"time / {plain(reference)} (times)", "standoff": 8},
         type="log",
+        range=[math.log10(low), math.log10(high)],
         tickvals=ticks,
         ticktext=[f"{tick:g}" for tick in ticks],
         gridcolor=GRID,
@@ -77,7 +80,7 @@ def relative_times(
         tickvals=y,
         ticktext=[f"{plain(first)}<br><span style='font-size:10px'>{plain(second)}</span>" for first, second in rows],
         range=[len(rows) - 0.5, -0.5],
-        ticksuffix="  ",
+        ticklabelstandoff=8,
         showgrid=False,
         zeroline=False,
         automargin=True,
@@ -131,6 +134,7 @@ def amounts(
             marker={
                 "color": [ACCENT if name == emphasised else "rgba(134, 142, 150, 0.45)" for _, name, _ in bars],
                 "cornerradius": 3,
+                "line": {"width": 0},
             },
             customdata=[plain(", ".join(filter(None, (name, group)))) for group, name, _ in bars],
             hovertemplate=f"%{{customdata}}<br>%{{x:,.0f}} {plain(title)}<extra></extra>",
@@ -158,17 +162,13 @@ def amounts(
         tickvals=list(range(len(bars))),
         ticktext=[plain(name) + (small.format(plain(group)) if group else "") for group, name, _ in bars],
         range=[len(bars) - 0.5, -0.5],
-        ticksuffix="  ",
+        ticklabelstandoff=8,
         showgrid=False,
         automargin=True,
         fixedrange=True,
     )
     top = LEGEND if limit else 8
     return layout(figure, top + BAR * len(bars) + AXIS, top, AXIS, bargap=0.3, hovermode="closest")
-
-
-def _near(tick: float, ratios: Sequence[float]) -> bool:
-    return min(ratios) / 1.5 <= tick <= max(ratios) * 1.5
 
 
 def _with_legend(figure: go.Figure) -> go.Figure:

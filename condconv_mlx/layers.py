@@ -274,22 +274,6 @@ class CondLinear(nn.Module):
         return output.reshape(*x.shape[:-1], -1)
 
 
-class Conv2d(nn.Conv2d):
-    """`nn.Conv2d` with the gradients of `condconv_mlx.functional.conv2d`, which are faster on a CPU."""
-
-    def __call__(self, x: mx.array) -> mx.array:
-        output = F.conv2d(
-            x,
-            self.weight,
-            stride=self.stride,
-            padding=self.padding,
-            dilation=self.dilation,
-            groups=self.groups,
-            exportable=not self.training,
-        )
-        return output + self.bias if "bias" in self else output
-
-
 def _routing_weights(layer: Any, x: mx.array, given: mx.array | None) -> mx.array:
     """The weights given, or else those of the layer's own router."""
     if given is None:

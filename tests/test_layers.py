@@ -7,7 +7,6 @@ import pytest
 from mlx.utils import tree_flatten
 
 from condconv_mlx import CondConv1d, CondConv2d, CondLinear, Router
-from condconv_mlx.layers import Conv2d
 
 
 def rand(*shape, seed=0):
@@ -142,13 +141,6 @@ def test_all_parameters_get_gradients():
     layer.bias = layer.bias + 1
     _, gradients = nn.value_and_grad(layer, lambda layer, x: (layer(x) ** 2).sum())(layer, x)
     assert all(float(mx.abs(value).max()) > 0 for _, value in tree_flatten(gradients))
-
-
-@pytest.mark.parametrize("options", [{"stride": 2, "padding": 1}, {"dilation": 2}, {"groups": 2}, {"bias": False}])
-def test_fast_conv2d_is_conv2d(options):
-    layer = Conv2d(4, 6, 3, **options)
-    x = rand(2, 9, 9, 4)
-    close(layer(x), nn.Conv2d.__call__(layer, x))
 
 
 @pytest.mark.parametrize(

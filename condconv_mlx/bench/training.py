@@ -14,7 +14,8 @@ from condconv_mlx.bench.machine import threads
 from condconv_mlx.bench.peers import Peer
 from condconv_mlx.bench.steps import training_step
 from condconv_mlx.bench.timing import Effort, Work, median_times
-from condconv_mlx.layers import CondConv2d, Conv2d
+from condconv_mlx.layers import CondConv2d
+from condconv_mlx.static_layers import BatchNorm, Conv2d, ReLU
 
 SHARED = "in one process"
 ALONE = "each in a process of its own"
@@ -42,12 +43,13 @@ class Network(nn.Module):
             Conv2d(first_in, first_out, 3, first_stride, 1, bias=False),
             *[CondConv2d(cin, out, 3, case.experts, stride, 1, bias=False) for cin, out, stride in rest],
         ]
-        self.norms = [nn.BatchNorm(out) for _, out, _ in case.convolutions]
+        self.norms = [BatchNorm(out) for _, out, _ in case.convolutions]
+        self.relu = ReLU()
         self.classifier = nn.Linear(case.convolutions[-1][1], case.classes)
 
     def __call__(self, x: mx.array) -> mx.array:
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
-            x = nn.relu(norm(convolution(x)))
+            x = self.relu(norm(convolution(x)))
         return self.classifier(x.mean(axis=(1, 2)))
 
 

@@ -59,8 +59,8 @@ def relative_times(
                 (plain(f"{first}, {second}"), value, other)
                 for (first, second), value, other in zip(rows, values, times[reference], strict=True)
             ],
-            hovertemplate="%{customdata[0]}<br>%{customdata[1]:.3~g} ms, %{x:.2f} times "
-            f"the %{{customdata[2]:.3~g}} ms of {plain(reference)}<extra>{plain(name)}</extra>",
+            hovertemplate=f"<b>{plain(name)}</b><br>%{{customdata[0]}}<br>%{{customdata[1]:.3~g}} ms, %{{x:.2f}} times "
+            f"the %{{customdata[2]:.3~g}} ms of {plain(reference)}<extra></extra>",
         )
     figure.add_vline(1, line={"color": GREY, "width": 1.5})
     figure.add_vline(limit, line={"color": GREY, "width": 1, "dash": "dot"})

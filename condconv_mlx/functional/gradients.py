@@ -160,7 +160,7 @@ def _product(cotangent: mx.array, taps: mx.array, where: Geometry, routing_weigh
     return product.reshape(*seen.shape[:3], channels)
 
 
-def _interleave(phases: Sequence[mx.array], stride: Pair) -> mx.array:
+def _interleave(phases: list[mx.array], stride: Pair) -> mx.array:
     """One (N, Q, P, C) for each position of a stride -> (N, Q·s, P·t, C)."""
     n, rows, columns, channels = phases[0].shape
     together = mx.stack(phases, axis=3).reshape(n, rows, columns, *stride, channels)

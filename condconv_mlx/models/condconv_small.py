@@ -11,7 +11,8 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
-from condconv_mlx.layers import CondConv2d, CondLinear, Conv2d, Router
+from condconv_mlx.layers import CondConv2d, CondLinear, Router
+from condconv_mlx.static_layers import BatchNorm, Conv2d, ReLU
 
 
 @dataclass(frozen=True)
@@ -46,21 +47,22 @@ class Block(nn.Module):
 
         if num_experts is not None:
             self.router = Router(in_channels, num_experts, dropout=router_dropout, norm=True)
+        self.relu = ReLU()
         self.conv1 = conv(in_channels, 3, stride)
-        self.norm1 = nn.BatchNorm(out_channels)
+        self.norm1 = BatchNorm(out_channels)
         self.conv2 = conv(out_channels, 3, 1)
-        self.norm2 = nn.BatchNorm(out_channels)
+        self.norm2 = BatchNorm(out_channels)
         if stride > 1 or in_channels != out_channels:
             self.shortcut = conv(in_channels, 1, stride)
-            self.norm_shortcut = nn.BatchNorm(out_channels)
+            self.norm_shortcut = BatchNorm(out_channels)
 
     def __call__(self, x: mx.array) -> mx.array:
         routing = (self.router(x),) if "router" in self else ()
-        y = nn.relu(self.norm1(self.conv1(x, *routing)))
+        y = self.relu(self.norm1(self.conv1(x, *routing)))
         y = self.norm2(self.conv2(y, *routing))
         if "shortcut" in self:
             x = self.norm_shortcut(self.shortcut(x, *routing))
-        return nn.relu(y + x)
+        return self.relu(y + x)
 
 
 class CondConvSmall(nn.Module):
@@ -70,7 +72,8 @@ class CondConvSmall(nn.Module):
         super().__init__()
         width, experts, dropout = settings.width, settings.num_experts, settings.router_dropout
         self.stem = Conv2d(settings.in_channels, width, 3, padding=1, bias=False)
-        self.norm = nn.BatchNorm(width)
+        self.norm = BatchNorm(width)
+        self.relu = ReLU()
         self.blocks = [
             Block(width, 2 * width, 2, None, dropout),
             Block(2 * width, 4 * width, 2, experts, dropout),
@@ -84,7 +87,7 @@ class CondConvSmall(nn.Module):
             self.classifier.router = Router(4 * width, experts, dropout=dropout, norm=True)
 
     def __call__(self, x: mx.array) -> mx.array:
-        x = nn.relu(self.norm(self.stem(x)))
+        x = self.relu(self.norm(self.stem(x)))
         for block in self.blocks:
             x = block(x)
         return self.classifier(x.mean(axis=(1, 2)))

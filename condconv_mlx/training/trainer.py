@@ -14,7 +14,7 @@ import numpy as np
 
 from condconv_mlx.checkpoint import save_model
 from condconv_mlx.data import Dataset, augment, normalise, statistics
-from condconv_mlx.layers import Conv2d
+from condconv_mlx.static_layers import Conv2d
 from condconv_mlx.training.evaluation import evaluate
 from condconv_mlx.training.run_folder import STATE, load_state, save_state, write_json
 from condconv_mlx.training.whitening import whiten

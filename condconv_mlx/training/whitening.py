@@ -3,7 +3,7 @@
 import mlx.core as mx
 import numpy as np
 
-from condconv_mlx.layers import Conv2d
+from condconv_mlx.static_layers import Conv2d
 
 SMALLEST_VARIANCE = 5e-4  # added to the variances; below it, patches of photographs are noise
 

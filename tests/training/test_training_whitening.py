@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from condconv_mlx.data import Dataset
-from condconv_mlx.layers import Conv2d
 from condconv_mlx.models import create_model
+from condconv_mlx.static_layers import Conv2d
 from condconv_mlx.training import TrainingSettings, train
 from condconv_mlx.training.whitening import whiten
 

@@ -155,6 +155,7 @@ def amounts(
         range=[0, 1.12 * longest],
         nticks=6,
         gridcolor=GRID,
+        zeroline=False,
         fixedrange=True,
     )
     small = "<br><span style='font-size:10px'>{}</span>"

@@ -47,6 +47,23 @@ def test_defaults_by_device_and_shape(what, cpu, metal, cuda):
     assert [default(what, backend) for backend in ("cpu", "metal", "cuda")] == [cpu, metal, cuda]
 
 
+@pytest.mark.parametrize(
+    ("size", "n", "experts", "groups", "wanted"),
+    [
+        (4, 128, 4, 1, "outputs"),
+        (4, 128, 8, 1, "unfold"),
+        (4, 1, 4, 1, "unfold"),
+        (4, 128, None, 1, "unfold"),
+        (4, 128, 4, 2, "unfold"),
+        (1, 1, 8, 1, "outputs"),
+    ],
+)
+def test_on_a_cpu_small_maps_of_few_experts_mix_outputs(size, n, experts, groups, wanted):
+    small = Case((n, size, size, 8), (8, 3, 3, 8 // groups), experts, PLAIN._replace(groups=groups), "float32", True)
+    assert default(small, "cpu") == wanted
+    assert default(small, "cuda") == "unfold"
+
+
 def test_every_default_is_a_candidate():
     for into, out, size, groups in product((3, 16, 20), (3, 16, 20, 40), (1, 3), (1, 2, 3, 16, 20)):
         if into % groups or out % groups:

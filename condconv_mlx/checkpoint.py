@@ -9,6 +9,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_unflatten
 
+from condconv_mlx.files import replacing
 from condconv_mlx.models import create_model
 
 _KEY = "condconv_mlx"
@@ -101,13 +102,8 @@ def write_arrays(path: str | Path, arrays: dict[str, mx.array], metadata: dict[s
     path = Path(path)
     if path.suffix != ".safetensors":
         raise ValueError(f"the name of a weights file must end in .safetensors, got {path.name}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.safetensors")
-    try:
+    with replacing(path) as temporary:
         mx.save_safetensors(str(temporary), arrays, metadata)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read_arrays(path: str | Path) -> tuple[dict[str, mx.array], dict[str, str]]:

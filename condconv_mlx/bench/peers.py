@@ -1,5 +1,6 @@
 """The same layer and network in torch, with timm's `CondConv2d`, where both are installed. They are no dependencies."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,8 +27,14 @@ class Peer:
     training_step: Callable[[TrainingCase], Work]
 
 
-def load_peer(threads: int, on_gpu: bool) -> Peer | None:
-    """timm's layer on the kind of device that MLX uses, with as many threads; None if timm or torch is not here."""
+def load_peer(threads: int, on_gpu: bool, shared: bool = True) -> Peer | None:
+    """timm's layer on the kind of device that MLX uses, with as many threads; None if timm or torch is not here.
+
+    In a process that is `shared` with MLX, torch's threads sleep while they wait: those that spin take a core from MLX,
+    and OpenBLAS's one from them, so that a call of a millisecond may take thirty.
+    """
+    if shared:
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         import torch
 

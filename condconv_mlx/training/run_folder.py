@@ -7,7 +7,6 @@ best.safetensors     the best model so far, for inference
 """
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import mlx.optimizers as optim
 from mlx.utils import tree_flatten, tree_unflatten
 
 from condconv_mlx.checkpoint import CheckpointError, assign, named_arrays, read_arrays, write_arrays
+from condconv_mlx.files import replacing
 
 STATE = "state.safetensors"
 
@@ -47,9 +47,8 @@ def _under(prefix: str, arrays: dict[str, mx.array]) -> dict[str, mx.array]:
 
 def write_json(path: Path, content: Any) -> None:
     """Write plain JSON under a temporary name, and rename it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(content, indent=2) + "\n")
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n")
 
 
 def read_json(path: Path) -> Any:

@@ -71,8 +71,10 @@ def _batch_norm(eps: float) -> Callable[[mx.array, mx.array, mx.array], Any]:
     @mx.custom_function
     def normalise(x: mx.array, weight: mx.array, bias: mx.array) -> tuple[mx.array, mx.array, mx.array]:
         axes = tuple(range(x.ndim - 1))
-        mean, variance = x.mean(axis=axes), mx.var(x, axis=axes)
-        return (x - mean) * (weight * mx.rsqrt(variance + eps)) + bias, mean, variance
+        mean = x.mean(axis=axes)
+        centred = x - mean
+        variance = (centred * centred).mean(axis=axes)
+        return centred * (weight * mx.rsqrt(variance + eps)) + bias, mean, variance
 
     @normalise.vjp
     def gradients(primals: tuple, cotangents: tuple, outputs: tuple) -> tuple[mx.array, mx.array, mx.array]:

@@ -33,7 +33,7 @@ def main(side: str, threads: str, device: str) -> float:
 
         # First of all: OpenBLAS comes before MLX or not at all.
         tune_process()
-        from condconv_mlx.bench.training import condconv_step
+        from condconv_mlx.bench.steps import condconv_step
 
         step = condconv_step(case)
     else:

@@ -5,17 +5,14 @@ from dataclasses import dataclass
 from functools import partial
 
 import mlx.core as mx
-import mlx.nn as nn
 
 from condconv_mlx.bench import alone
 from condconv_mlx.bench.cases import TrainingCase
 from condconv_mlx.bench.findings import Finding
 from condconv_mlx.bench.machine import threads
 from condconv_mlx.bench.peers import Peer
-from condconv_mlx.bench.steps import training_step
-from condconv_mlx.bench.timing import Effort, Work, median_times
-from condconv_mlx.layers import CondConv2d
-from condconv_mlx.static_layers import BatchNorm, Conv2d, ReLU
+from condconv_mlx.bench.steps import condconv_step
+from condconv_mlx.bench.timing import Effort, median_times
 
 SHARED = "in one process"
 ALONE = "each in a process of its own"
@@ -31,26 +28,6 @@ class TrainingRow:
 
     setting: str
     images_per_second: dict[str, float]
-
-
-class Network(nn.Module):
-    """x (N, size, size, Cin) -> logits (N, classes), see `TrainingCase`. Each CondConv layer has its own router."""
-
-    def __init__(self, case: TrainingCase):
-        super().__init__()
-        (first_in, first_out, first_stride), *rest = case.convolutions
-        self.convolutions = [
-            Conv2d(first_in, first_out, 3, first_stride, 1, bias=False),
-            *[CondConv2d(cin, out, 3, case.experts, stride, 1, bias=False) for cin, out, stride in rest],
-        ]
-        self.norms = [BatchNorm(out) for _, out, _ in case.convolutions]
-        self.relu = ReLU()
-        self.classifier = nn.Linear(case.convolutions[-1][1], case.classes)
-
-    def __call__(self, x: mx.array) -> mx.array:
-        for convolution, norm in zip(self.convolutions, self.norms, strict=True):
-            x = self.relu(norm(convolution(x)))
-        return self.classifier(x.mean(axis=(1, 2)))
 
 
 def measure_training(
@@ -80,10 +57,3 @@ def training_findings(rows: Sequence[TrainingRow]) -> list[Finding]:
             target = 1.2 if row.setting == SHARED else 3.0
             findings.append(Finding(f"Images a second / torch's, {row.setting}", ratio, target, at_least=True))
     return findings
-
-
-def condconv_step(case: TrainingCase) -> Work:
-    """A training step of our network on noise."""
-    channels = case.convolutions[0][0]
-    images = mx.random.normal((case.batch, case.size, case.size, channels))
-    return training_step(Network(case), images, mx.random.randint(0, case.classes, (case.batch,)))

@@ -10,7 +10,7 @@ import pytest
 from bench_material import EXPERTS, LAYERS, MACHINE, MEMORY, ONCE, SMALL, TINY, TRAINING, fake_peer
 
 from condconv_mlx import functional as F
-from condconv_mlx.bench import SECTIONS, alone, experts, layers, memory, training
+from condconv_mlx.bench import SECTIONS, alone, experts, layers, memory, steps, training
 from condconv_mlx.bench.cases import SHAPES, Shape, TrainingCase
 from condconv_mlx.bench.findings import Finding, geometric_mean
 from condconv_mlx.bench.machine import cores, describe_machine, threads
@@ -56,11 +56,11 @@ def test_rounds_go_on_for_as_long_as_asked_but_not_for_ever():
 
 
 def test_short_works_run_often_in_a_turn_and_the_median_is_taken(monkeypatch):
-    steps, now = iter([9.0, 1, 2, 6]), [0.0]
+    lasting, now = iter([9.0, 1, 2, 6]), [0.0]
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
 
     def work():
-        now[0] += next(steps)
+        now[0] += next(lasting)
 
     # The first of the four runs does not count; the turn is over when 8 seconds of runs are.
     assert median_times({"a": work}, replace(ONCE, turn=8)) == {"a": 2000.0}
@@ -168,13 +168,13 @@ def test_training_learns_and_asks_for_both_settings():
 def test_a_step_changes_every_parameter_of_the_network():
     from mlx.utils import tree_flatten
 
-    network = training.Network(TrainingCase())
+    network = steps.Network(TrainingCase())
     network.eval()
     assert network(mx.zeros((2, 28, 28, 1))).shape == (2, 10)
-    network = training.Network(TINY)
+    network = steps.Network(TINY)
     before = {name: np.array(value) for name, value in tree_flatten(network.trainable_parameters())}
     images = mx.random.normal((4, 6, 6, 1))
-    training.training_step(network, images, mx.array([0, 1, 2, 0]))()
+    steps.training_step(network, images, mx.array([0, 1, 2, 0]))()
     for name, value in tree_flatten(network.trainable_parameters()):
         assert not np.array_equal(before[name], np.array(value)), name
 

@@ -44,8 +44,10 @@ def cond_conv2d(
 
 
 def route(router: Any, x: mx.array) -> mx.array:
-    """The routing weights (N, E) of a `condconv_mlx.Router` without dropout, for x (N, ..., C)."""
+    """The routing weights (N, E) of a `condconv_mlx.Router` in training without dropout, for x (N, ..., C)."""
     pooled = x.reshape(len(x), -1, x.shape[-1]).mean(axis=1)
+    if "norm" in router:
+        pooled = batch_norm(pooled, router.norm.weight, router.norm.bias)
     if "hidden" in router:
         pooled = mx.maximum(pooled @ router.hidden.weight.T + router.hidden.bias, 0)
     logits = pooled @ router.linear.weight.T + router.linear.bias
@@ -53,3 +55,12 @@ def route(router: Any, x: mx.array) -> mx.array:
         return 1 / (1 + mx.exp(-logits))
     exponentials = mx.exp(logits / router.temperature)
     return exponentials / exponentials.sum(axis=1, keepdims=True)
+
+
+def batch_norm(x: mx.array, weight: mx.array, bias: mx.array, eps: float = 1e-5) -> mx.array:
+    """x (N, ..., C), weight and bias (C,), one channel after the other."""
+    channels = []
+    for c in range(x.shape[-1]):
+        centred = x[..., c] - x[..., c].mean()
+        channels.append(centred / mx.sqrt((centred * centred).mean() + eps) * weight[c] + bias[c])
+    return mx.stack(channels, axis=-1)

@@ -102,6 +102,8 @@ def verify() -> Iterator[Check]:
         for strategy in ("auto", *F.STRATEGIES, "outputs"):
             yield _check_conditional(dtype, strategy)
         yield _check_static(dtype)
+        yield _check_batch_norm(dtype)
+        yield _check_relu(dtype)
     if _on_gpu():
         # On a CPU, compiling needs a C++ compiler.
         yield _check_conditional("float32", "auto", compiled=True)
@@ -169,11 +171,31 @@ def _check_static(dtype: str) -> Check:
     return check
 
 
+def _check_batch_norm(dtype: str) -> Check:
+    check = _new("batch_norm", dtype)
+    for shape in ((8, 5), (3, 4, 6, 5)):
+        # Not the numbers that the cotangent of the same shape has: the gradient along x itself vanishes.
+        values = {"x": _normal(2, *shape)[1], "weight": _normal(5), "bias": _normal(5) + 1}
+        _compare(check, f"x {shape}", values, lambda *arrays: F.batch_norm(*arrays, 1e-5)[0], plain.batch_norm)
+    return check
+
+
+def _check_relu(dtype: str) -> Check:
+    check = _new("relu", dtype)
+    _compare(check, "x (3, 4, 5)", {"x": _normal(3, 4, 5)}, F.relu, lambda x: (x + mx.abs(x)) / 2)
+    return check
+
+
 def _check_router() -> Check:
     check = _new("Router", "float32")
-    for activation, hidden in (("sigmoid", None), ("softmax", None), ("sigmoid", 5)):
-        router = layers.Router(6, 4, activation=activation, hidden=hidden, temperature=3.0)
-        _compare_layer(check, f"{activation}, hidden {hidden}", router, _normal(3, 5, 4, 6), plain.route)
+    for activation, hidden, norm in (
+        ("sigmoid", None, False),
+        ("softmax", None, False),
+        ("sigmoid", 5, False),
+        ("sigmoid", None, True),
+    ):
+        router = layers.Router(6, 4, activation=activation, hidden=hidden, temperature=3.0, norm=norm)
+        _compare_layer(check, f"{activation}, hidden {hidden}, norm {norm}", router, _normal(3, 5, 4, 6), plain.route)
     return check
 
 

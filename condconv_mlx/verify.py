@@ -176,7 +176,7 @@ def _check_batch_norm(dtype: str) -> Check:
     for shape in ((8, 5), (3, 4, 6, 5)):
         # Not the numbers that the cotangent of the same shape has: the gradient along x itself vanishes.
         values = {"x": _normal(2, *shape)[1], "weight": _normal(5), "bias": _normal(5) + 1}
-        _compare(check, f"x {shape}", values, lambda *arrays: F.batch_norm(*arrays, 1e-5)[0], plain.batch_norm)
+        _compare(check, f"x {shape}", values, lambda x, w, b: F.batch_norm(x, w, b, 1e-5)[0], plain.batch_norm)
     return check
 
 

@@ -12,6 +12,7 @@ examples:
   condconv-mlx train --data cifar10 --epochs 30
   condconv-mlx train --data folder:~/Pictures/birds --out runs/birds
   condconv-mlx train --resume runs/birds
+  condconv-mlx train --resume runs/birds --epochs 60
 """
 
 
@@ -32,7 +33,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--width", type=int, help="channels of the stem (default: the architecture's)")
     parser.add_argument("--router-dropout", type=float, help="dropout on routing weights (default: the architecture's)")
     parser.add_argument("--out", type=Path, help="folder of the run (default: runs/MODEL-DATA)")
-    parser.add_argument("--resume", type=Path, metavar="RUN", help="go on with the run in this folder")
+    parser.add_argument(
+        "--resume", type=Path, metavar="RUN", help="go on with the run in this folder; with --epochs, for longer"
+    )
     parser.add_argument("--epochs", type=float, help="passes over the training images (default: 30)")
     parser.add_argument("--batch-size", type=int, help="images a step (default: 128)")
     parser.add_argument("--optimizer", choices=("sgd", "adamw"), help="default: sgd, with Nesterov momentum 0.9")
@@ -160,5 +163,20 @@ def _resumed(args: argparse.Namespace) -> tuple[Path, str, Any, Any]:
     from condconv_mlx.training import TrainingSettings
     from condconv_mlx.training.run_folder import read_json
 
+    own = {
+        "data": "cifar10",
+        "model": "condconv_small",
+        "experts": 8,
+        "width": None,
+        "router_dropout": None,
+        "out": None,
+    }
+    own |= {field.name: None for field in fields(TrainingSettings) if field.name != "epochs"}
+    if given := [name for name, default in own.items() if getattr(args, name) != default]:
+        options = " ".join(f"--{'no-' * (name in ('flip', 'whiten'))}{name.replace('_', '-')}" for name in given)
+        args.fail(f"--resume goes on as the run began, and only --epochs may change: leave out {options}")
     run = read_json(args.resume / "settings.json")
-    return args.resume, run["data"], create_model(**run["config"]), TrainingSettings(**run["training"])
+    settings = TrainingSettings(**run["training"])
+    if args.epochs is not None:
+        settings = replace(settings, epochs=args.epochs)
+    return args.resume, run["data"], create_model(**run["config"]), settings

@@ -72,10 +72,10 @@ def test_interrupt_saves_and_resume_goes_on(pictures, tmp_path, capsys):
     assert process.returncode == 130
     assert f"condconv-mlx train --resume {run}" in err and "Traceback" not in err
 
-    settings = json.loads((run / "settings.json").read_text())
-    settings["training"]["epochs"] = len((run / "log.jsonl").read_text().splitlines()) + 1
-    (run / "settings.json").write_text(json.dumps(settings))
-    assert main(["train", "--resume", str(run)]) == 0
+    done = len((run / "log.jsonl").read_text().splitlines())
+    assert main(["train", "--resume", str(run), "--epochs", str(done + 1)]) == 0
+    assert len((run / "log.jsonl").read_text().splitlines()) == done + 1
+    assert json.loads((run / "settings.json").read_text())["training"]["epochs"] == done + 1
     assert "test images" in capsys.readouterr().out
 
 
@@ -87,13 +87,27 @@ def test_interrupt_saves_and_resume_goes_on(pictures, tmp_path, capsys):
         (["--optimizer", "lion"], 2, "invalid choice"),
         (["--data", "imagenet"], 1, "imagenet"),
         (["--data", "folder:/nowhere"], 1, "/nowhere"),
-        (["--resume", "/nowhere"], 1, "/nowhere"),
         (["--model", "nothing"], 1, "condconv_small"),
     ],
 )
 def test_mistakes_get_one_line(pictures, tmp_path, capsys, arguments, status, says):
     base = ["train", "--out", str(tmp_path / "run"), "--data", f"folder:{pictures}"]
     assert main([*base, *arguments]) == status
+    err = capsys.readouterr().err
+    assert says in err.splitlines()[-1] and "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "says"),
+    [
+        ([], 1, "/nowhere"),
+        (["--width", "8", "--no-flip"], 2, "leave out --width --no-flip"),
+        (["--data", "fashion_mnist"], 2, "leave out --data"),
+        (["--epochs", "0"], 1, "/nowhere"),
+    ],
+)
+def test_mistakes_with_resume(capsys, arguments, status, says):
+    assert main(["train", "--resume", "/nowhere", *arguments]) == status
     err = capsys.readouterr().err
     assert says in err.splitlines()[-1] and "Traceback" not in err
 

@@ -44,6 +44,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--warmup", type=float, help="epochs of rising learning rate (default: 1)")
     parser.add_argument("--label-smoothing", type=float, help="default: 0.1")
     parser.add_argument("--shift", type=int, help="random shifts by up to this many pixels (default: 2)")
+    parser.add_argument("--cutout", type=int, help="hide a random square with sides of this many pixels (default: 0)")
     parser.add_argument("--no-flip", dest="flip", action="store_false", default=None, help="no mirror images")
     parser.add_argument(
         "--no-whiten", dest="whiten", action="store_false", default=None, help="no whitening filters to begin with"

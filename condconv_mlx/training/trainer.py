@@ -33,6 +33,7 @@ class TrainingSettings:
     label_smoothing: float = 0.1
     shift: int = 2  # pixels, at most, in each direction
     flip: bool = True
+    cutout: int = 0  # side in pixels of a square about a random pixel that is hidden
     whiten: bool = True  # begin with whitening filters in the model's `stem`, if it has one
     holdout: int = 1000  # training images kept aside, by which the best epoch is chosen
     seed: int = 0
@@ -43,7 +44,7 @@ class TrainingSettings:
         for name in ("epochs", "batch_size", "learning_rate"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
-        for name in ("weight_decay", "warmup", "shift", "holdout", "seed"):
+        for name in ("weight_decay", "warmup", "shift", "cutout", "holdout", "seed"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
         if not 0 <= self.label_smoothing < 1:
@@ -137,7 +138,7 @@ def train(
     try:
         for step, chosen in _batches(kept, settings, steps_per_epoch, first_step, steps):
             rng = np.random.default_rng([settings.seed, 2, step])
-            batch = augment(images[chosen], rng, shift=settings.shift, flip=settings.flip)
+            batch = augment(images[chosen], rng, settings.shift, settings.flip, settings.cutout, fill=mean)
             # Random state belongs to a thread and is not saved, so dropout is reseeded at every step.
             mx.random.seed(int(rng.integers(2**31)))
             loss, right = step_function(mx.array(normalise(batch, mean, std)), mx.array(labels[chosen]))

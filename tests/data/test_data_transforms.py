@@ -77,6 +77,24 @@ def test_augment_flips_about_half() -> None:
     assert 400 < flipped.sum() < 600
 
 
+def test_cutout_hides_a_square_that_may_stick_out() -> None:
+    images = np.full((200, 9, 7, 3), 255, np.uint8)
+    found = augment(images, np.random.default_rng(0), shift=0, flip=False, cutout=4, fill=(0.2, 0.4, 0.6))
+    hidden = (found == np.array([51, 102, 153])).all(axis=3)
+    assert (hidden | (found == 255).all(axis=3)).all()
+    heights, widths = hidden.any(axis=2).sum(axis=1), hidden.any(axis=1).sum(axis=1)
+    assert (hidden.sum(axis=(1, 2)) == heights * widths).all()
+    assert set(heights) == set(widths) == {2, 3, 4}
+    assert hidden.any(axis=0).all()
+
+
+def test_cutout_leaves_shifts_and_flips_as_they_were() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (20, 8, 8, 1), dtype=np.uint8)
+    plain, cut = (augment(images, np.random.default_rng(1), shift=2, cutout=side, fill=(0.5,)) for side in (0, 3))
+    changed = (plain != cut).sum(axis=(1, 2, 3))
+    assert (changed > 0).all() and (changed <= 9).all()
+
+
 def test_augment_is_repeatable_and_leaves_its_input() -> None:
     images = random_images((9, 8, 8, 3))
     before = images.copy()

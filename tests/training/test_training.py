@@ -126,9 +126,9 @@ def test_held_out_images_are_never_trained_on(dataset, tmp_path, monkeypatch):
     batches = []
     real = trainer.augment
 
-    def spy(images, rng, **options):
+    def spy(images, rng, *given, **options):
         batches.append(images)
-        return real(images, rng, **options)
+        return real(images, rng, *given, **options)
 
     monkeypatch.setattr(trainer, "augment", spy)
     train(fresh(), dataset, tmp_path, SETTINGS)
@@ -147,6 +147,20 @@ def test_a_run_is_not_overwritten_and_a_damaged_one_not_resumed(dataset, tmp_pat
         train(fresh(), dataset, tmp_path, SETTINGS, resume=True)
     with pytest.raises(CheckpointError, match="no file"):
         train(fresh(), dataset, tmp_path / "nothing", SETTINGS, resume=True)
+
+
+def test_images_are_augmented_as_the_settings_say(dataset, tmp_path, monkeypatch):
+    seen = []
+
+    def watched(images, rng, *options, **more):
+        seen.append((options, more))
+        return images
+
+    monkeypatch.setattr("condconv_mlx.training.trainer.augment", watched)
+    settings = TrainingSettings(epochs=1, batch_size=16, holdout=16, shift=3, flip=False, cutout=5)
+    model = fresh()
+    train(model, dataset, tmp_path, settings)
+    assert seen == [((3, False, 5), {"fill": model.info["input"]["mean"]})] * 6
 
 
 def test_a_loss_that_blows_up_is_said(dataset, tmp_path):

@@ -56,7 +56,7 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--seed", type=int, help="default: 0")
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
-    parser.set_defaults(run=run, fail=parser.error)
+    parser.set_defaults(run=run, fail=parser.error, default=parser.get_default)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -164,16 +164,9 @@ def _resumed(args: argparse.Namespace) -> tuple[Path, str, Any, Any]:
     from condconv_mlx.training import TrainingSettings
     from condconv_mlx.training.run_folder import read_json
 
-    own = {
-        "data": "cifar10",
-        "model": "condconv_small",
-        "experts": 8,
-        "width": None,
-        "router_dropout": None,
-        "out": None,
-    }
-    own |= {field.name: None for field in fields(TrainingSettings) if field.name != "epochs"}
-    if given := [name for name, default in own.items() if getattr(args, name) != default]:
+    own = ["data", "model", "experts", "width", "router_dropout", "out"]
+    own += [field.name for field in fields(TrainingSettings) if field.name != "epochs"]
+    if given := [name for name in own if getattr(args, name) != args.default(name)]:
         options = " ".join(f"--{'no-' * (name in ('flip', 'whiten'))}{name.replace('_', '-')}" for name in given)
         args.fail(f"--resume goes on as the run began, and only --epochs may change: leave out {options}")
     run = read_json(args.resume / "settings.json")

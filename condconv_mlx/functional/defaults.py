@@ -48,7 +48,7 @@ def _pointwise(case: Case) -> bool:
 
 
 def _depthwise(case: Case) -> bool:
-    return case.geometry.groups == case.x[3] == case.kernel[0]
+    return case.geometry.is_depthwise(case.x[3], case.kernel[0])
 
 
 def _depthwise_kernel(case: Case) -> bool:

@@ -20,6 +20,10 @@ class Geometry(NamedTuple):
         """The geometry of one group alone."""
         return self._replace(groups=1)
 
+    def is_depthwise(self, channels: int, out: int) -> bool:
+        """Whether each of `channels` is convolved alone and gives one of as many channels out."""
+        return self.groups == channels == out
+
     def output_size(self, size: Sequence[int], kernel: Sequence[int]) -> Pair:
         """Height and width of the output, from those of the input."""
         return output_size(size, kernel, self.stride, self.padding, self.dilation)

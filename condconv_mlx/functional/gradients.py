@@ -21,6 +21,7 @@ from condconv_mlx.functional.patches import (
     patches,
     shifts,
     spread,
+    widen,
 )
 from condconv_mlx.functional.strategies import STRATEGIES, shift
 
@@ -71,7 +72,7 @@ def kernel_gradient(x: mx.array, kernels_shape: Sequence[int], cotangent: mx.arr
     """The gradient (N, O, kh, kw, Cin / groups) of the kernels, from the output's (N, H', W', O)."""
     m, _, *kernel, depth = kernels_shape
     groups = geometry.groups
-    if groups == x.shape[3] == kernels_shape[1]:
+    if geometry.is_depthwise(x.shape[3], kernels_shape[1]):
         return _depthwise_kernel_gradient(x, kernels_shape, cotangent, geometry)
     if groups > 1:
         x, cotangent = groups_to_examples(x, groups), groups_to_examples(cotangent, groups)
@@ -84,10 +85,7 @@ def _depthwise_kernel_gradient(
     x: mx.array, kernels_shape: Sequence[int], cotangent: mx.array, geometry: Geometry
 ) -> mx.array:
     n, _, *kernel, _ = kernels_shape
-    if geometry.stride == (1, 1):
-        # As wide as the rows of `shifts`; the zeros take away what has no meaning there.
-        beyond = (kernel[1] - 1) * geometry.dilation[1]
-        cotangent = mx.pad(cotangent, [(0, 0), (0, 0), (0, beyond), (0, 0)]).reshape(n, -1, cotangent.shape[3])
+    cotangent = widen(cotangent, kernel, geometry)
     positions = tuple(range(1, cotangent.ndim - 1))
     taps = [(shifted * cotangent).sum(axis=positions) for _, _, shifted in shifts(x, kernel, geometry)]
     return mx.stack(taps, axis=2).reshape(kernels_shape)
@@ -125,7 +123,7 @@ def input_gradient(
         )
         return height, width
 
-    depthwise = groups == x_shape[3] == kernels.shape[1]
+    depthwise = geometry.is_depthwise(x_shape[3], kernels.shape[1])
     if groups > 1 and not depthwise:
         kernels, cotangent = kernels_of_groups(kernels, groups), groups_to_examples(cotangent, groups)
     phases = []

@@ -68,6 +68,14 @@ def cut(x: mx.array, rows: int, columns: int) -> mx.array:
     return x if x.ndim == 4 else x.reshape(x.shape[0], rows, -1, x.shape[2])[:, :, :columns]
 
 
+def widen(x: mx.array, kernel: Sequence[int], geometry: Geometry) -> mx.array:
+    """x (N, H', W', C) laid out like `shifts`, with zeros in the columns that have no meaning there."""
+    if geometry.stride != (1, 1):
+        return x
+    beyond = (kernel[1] - 1) * geometry.dilation[1]
+    return mx.pad(x, [(0, 0), (0, 0), (0, beyond), (0, 0)]).reshape(x.shape[0], -1, x.shape[3])
+
+
 def matrices(x: mx.array, m: int, tail: int) -> mx.array:
     """The last `tail` axes as rows, in `m` matrices: (N, H', W', ...) -> (m, N·H'·W' / m, K)."""
     length = 1

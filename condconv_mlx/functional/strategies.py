@@ -39,7 +39,7 @@ def unfold(x: mx.array, kernels: mx.array, geometry: Geometry) -> mx.array:
 
 def shift(x: mx.array, kernels: mx.array, geometry: Geometry) -> mx.array:
     """Depthwise: the image shifted by each tap, times the weights of that tap, summed."""
-    if not is_depthwise(x, kernels, geometry):
+    if not geometry.is_depthwise(x.shape[3], kernels.shape[1]):
         raise ValueError(f"[shift] is for depthwise convolutions (groups = Cin = O), got groups = {geometry.groups}.")
     n, channels, *kernel, _ = kernels.shape
     # Flattened first, so that the weights of a tap lie side by side.
@@ -70,11 +70,6 @@ def fold(x: mx.array, kernels: mx.array, geometry: Geometry) -> mx.array:
 def _conv(x: mx.array, kernel: mx.array, geometry: Geometry) -> mx.array:
     stride, ((top, bottom), (left, right)), dilation, groups = geometry
     return mx.conv_general(x, kernel, stride, ([top, left], [bottom, right]), kernel_dilation=dilation, groups=groups)
-
-
-def is_depthwise(x: mx.array, kernels: mx.array, geometry: Geometry) -> bool:
-    """Whether every channel is convolved alone, and gives one channel."""
-    return geometry.groups == x.shape[3] == kernels.shape[1]
 
 
 STRATEGIES: dict[str, Strategy] = {"unfold": unfold, "shift": shift, "loop": loop, "fold": fold}

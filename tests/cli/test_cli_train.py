@@ -63,7 +63,13 @@ def test_a_small_folder_holds_out_a_tenth(pictures, tmp_path, capsys):
 def test_interrupt_saves_and_resume_goes_on(pictures, tmp_path, capsys):
     run = tmp_path / "run"
     command = [sys.executable, "-m", "condconv_mlx", "train", "--data", f"folder:{pictures}", "--out", str(run)]
-    process = subprocess.Popen([*command, *TINY, "--epochs", "300"], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*command, *TINY, "--epochs", "300"],
+        stderr=subprocess.PIPE,
+        text=True,
+        # Where the tests run in the background of a script, the shell has them ignore it, and a child inherits that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     deadline = time.monotonic() + 60
     while not (run / "log.jsonl").exists() and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -27,7 +27,8 @@ _answers: OrderedDict[tuple[str, tuple[int, int], bytes], "_One"] = OrderedDict(
 class Card:
     """What a model says of itself.
 
-    `num_experts` is None for a static network. `accuracy` is in [0, 1], measured on `measured_on`, or None.
+    `num_experts` is None for a static network. `accuracy` is in [0, 1], measured on `measured_on`, or None. `crop` and
+    `interpolation` are those of `fit_image`.
     """
 
     name: str
@@ -38,6 +39,8 @@ class Card:
     num_experts: int | None
     accuracy: float | None
     measured_on: str
+    crop: float | None = None
+    interpolation: str = "lanczos"
 
 
 @dataclass(frozen=True)
@@ -152,6 +155,8 @@ def _describe(name: str) -> Card:
             num_experts=model.config.get("num_experts"),
             accuracy=training.get("held_out_accuracy") if tested is None else tested,
             measured_on="held-out images" if tested is None else "test images",
+            crop=info["input"].get("crop"),
+            interpolation=info["input"].get("interpolation", "lanczos"),
         )
     except KeyError as error:
         raise CheckpointError(

@@ -9,7 +9,7 @@ from condconv_mlx.app.choices import DATASETS, choose_model, choose_picture, upl
 from condconv_mlx.app.engine import Answer, Card, Routing
 from condconv_mlx.app.parts import MANY, chart, escape, in_address, remember, scrolling, shortened
 from condconv_mlx.app.pictures import Crop, Picture, enlarged, samples, with_crop
-from condconv_mlx.data import Box, fit_image, looks_dark_on_light
+from condconv_mlx.data import Box, default_crop, fit_image, looks_dark_on_light
 
 # Of an expert's kernel, in pixels.
 SIDE = 120
@@ -50,17 +50,28 @@ def show() -> None:
 
 def fitted(card: Card, picture: Picture) -> np.ndarray:
     """A picture as the network takes it, kept until its crop or inversion changes."""
-    settings = crop_of(picture), st.session_state.get(invert_key(picture)) if card.channels == 1 else None
+    # Untouched, the crop is the network's own, which fit_image knows to the pixel.
+    box = crop_of(card, picture) if picture.id in crops() else None
+    settings = box, st.session_state.get(invert_key(picture)) if card.channels == 1 else None
     kept = st.session_state.setdefault("fitted", {})
-    key = picture.id, card.size, card.channels
+    key = picture.id, card.size, card.channels, card.crop, card.interpolation
     if key not in kept or kept[key][0] != settings:
-        kept[key] = settings, fit_image(picture.image, card.size, card.channels, *settings)
+        pixels = fit_image(
+            picture.image, card.size, card.channels, *settings, crop=card.crop, interpolation=card.interpolation
+        )
+        kept[key] = settings, pixels
     return kept[key][1]
 
 
-def crop_of(picture: Picture) -> Box:
-    """The crop that the sliders say."""
-    return st.session_state.setdefault("crops", {}).get(picture.id, Crop()).box(picture.image.size)
+def crops() -> dict[str, Crop]:
+    """The crops that were moved, by the picture's id."""
+    return st.session_state.setdefault("crops", {})
+
+
+def crop_of(card: Card, picture: Picture) -> Box:
+    """The crop that the sliders say, and the network's own until they are moved."""
+    size = picture.image.size
+    return crops()[picture.id].box(size) if picture.id in crops() else default_crop(size, card.crop or 1.0)
 
 
 def invert_key(picture: Picture) -> str:
@@ -70,7 +81,7 @@ def invert_key(picture: Picture) -> str:
 
 def show_picture(card: Card, picture: Picture, seen: np.ndarray) -> None:
     """The picture with its crop, and what the network sees of it."""
-    box = crop_of(picture)
+    box = crop_of(card, picture)
     # Both are equally high.
     aspect = min(max(picture.image.width / picture.image.height, 0.6), 1.8)
     original, network = st.columns([aspect, 1], wrap=False)
@@ -83,7 +94,7 @@ def show_picture(card: Card, picture: Picture, seen: np.ndarray) -> None:
         st.caption(f"What the network sees: {card.size} × {card.size} pixels{', grey' if card.channels == 1 else ''}")
     with st.container(horizontal=True, vertical_alignment="center"):
         with st.popover("Crop", icon=":material/crop:"):
-            crop_sliders(picture)
+            crop_sliders(card, picture)
         if card.channels == 1:
             key = invert_key(picture)
             if key not in st.session_state:
@@ -92,30 +103,28 @@ def show_picture(card: Card, picture: Picture, seen: np.ndarray) -> None:
             st.toggle("Invert", key=key, persist_state="session", help="The network learned light garments on black.")
 
 
-def crop_sliders(picture: Picture) -> None:
+def crop_sliders(card: Card, picture: Picture) -> None:
     """Where the crop lies."""
-    crops = st.session_state["crops"]
     keys = [f"{part} {picture.id}" for part in ("size", "across", "down")]
 
     def moved() -> None:
-        crops[picture.id] = Crop(*(st.session_state[key] for key in keys))
+        crops()[picture.id] = Crop(*(st.session_state[key] for key in keys))
 
     def reset() -> None:
-        crops.pop(picture.id, None)
-        for key in keys:
-            st.session_state.pop(key, None)
+        crops().pop(picture.id, None)
 
-    crop = crops.get(picture.id, Crop())
-    box, (width, height) = crop.box(picture.image.size), picture.image.size
+    own = Crop(round(100 * (card.crop or 1.0)))
+    crop = crops().get(picture.id, own)
+    box, (width, height) = crop_of(card, picture), picture.image.size
     sliders = [
         ("Size", 10, crop.size, True),
         ("Left to right", 0, crop.across, box.size < width),
         ("Top to bottom", 0, crop.down, box.size < height),
     ]
     for key, (label, least, value, can_move) in zip(keys, sliders, strict=True):
-        st.session_state.setdefault(key, value)
+        st.session_state[key] = value
         st.slider(label, least, 100, format="%d %%", key=key, on_change=moved, disabled=not can_move)
-    st.button("Reset", on_click=reset, icon=":material/restart_alt:", disabled=crop == Crop())
+    st.button("Reset", on_click=reset, icon=":material/restart_alt:", disabled=crop == own)
 
 
 def show_classes(card: Card, picture: Picture, probabilities: np.ndarray) -> None:

@@ -73,11 +73,13 @@ def predict(model: Any, paths: list[Path]) -> list[dict[str, Any]]:
     from condconv_mlx.explain import trace
 
     wanted, labels = model.info["input"], model.info["labels"]
+    how = {key: wanted[key] for key in ("crop", "interpolation") if key in wanted}
     answers: list[dict[str, Any]] = []
     pixels = []
     for path in paths:
         try:
-            pixels.append(fit_image(open_image(path, name=str(path)), wanted["size"], wanted["channels"]))
+            image = open_image(path, name=str(path))
+            pixels.append(fit_image(image, wanted["size"], wanted["channels"], **how))
             answers.append({"file": str(path)})
         except ImageError as error:
             answers.append({"file": str(path), "error": str(error)})

@@ -1,6 +1,7 @@
 """Pictures of any kind to RGB, and from there to the small square a network takes."""
 
 import io
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,9 @@ from PIL import Image
 MAX_BYTES = 64 * 2**20
 MAX_PIXELS = 100_000_000
 KEPT_PIXELS = 4096 * 4096
+# Nothing beyond so many squares side by side can reach the square in the middle.
+LONGEST = 16
+INTERPOLATIONS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")
 SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\0", b"MM\0*")
 HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
@@ -67,37 +71,45 @@ def open_image(source: bytes | Path, name: str = "") -> Image.Image:
         raise _damaged(label) from error
 
 
-def default_crop(size: tuple[int, int]) -> Box:
-    """The largest centred square of an image of `size` (width, height)."""
+def default_crop(size: tuple[int, int], fraction: float = 1.0) -> Box:
+    """The centred square of an image of `size` (width, height), its side that `fraction` of the shorter side."""
     width, height = size
-    side = min(width, height)
+    side = max(1, round(min(width, height) * fraction))
     return Box((width - side) // 2, (height - side) // 2, side)
 
 
 def fit_image(
-    image: Image.Image, size: int, channels: int, box: Box | None = None, invert: bool | None = None
+    image: Image.Image,
+    size: int,
+    channels: int,
+    box: Box | None = None,
+    invert: bool | None = None,
+    *,
+    crop: float | None = None,
+    interpolation: str = "lanczos",
 ) -> np.ndarray:
     """Crop, shrink with antialiasing, and turn grey or inverted as a network needs it: uint8 (size, size, channels).
 
-    `box` defaults to the centred square. `invert=None` decides for one channel by `looks_dark_on_light` of the crop,
-    and leaves three channels as they are.
+    Without a `box`, the whole centred square is taken, or the part of it that a network was evaluated on: `crop`, in
+    (0, 1], brings the shorter side to floor(size / crop) and takes the middle, to the pixel as timm and torchvision
+    do. `interpolation` is one of INTERPOLATIONS. `invert=None` decides for one channel by `looks_dark_on_light` of the
+    crop, and leaves three channels as they are.
     """
     if channels not in (1, 3):
         raise ValueError(f"channels must be 1 or 3, got {channels}")
     if size < 1:
         raise ValueError(f"size must be at least 1, got {size}")
-    if box is None:
-        box = default_crop(image.size)
-    right, bottom = box.left + box.size, box.top + box.size
-    if box.left < 0 or box.top < 0 or box.size < 1 or right > image.width or bottom > image.height:
-        raise ValueError(
-            f"box {box} lies outside the image of {image.width}×{image.height} pixels: choose a square inside it"
-        )
+    if crop is not None and not 0 < crop <= 1:
+        raise ValueError(f"crop must be above 0 and at most 1, got {crop}")
+    if interpolation not in INTERPOLATIONS:
+        raise ValueError(f"interpolation must be one of {', '.join(INTERPOLATIONS)}, got {interpolation!r}")
     if image.mode not in ("L", "RGB"):
         image = _flatten(image)
-    square = image.crop((box.left, box.top, right, bottom))
-    # The gap lets Pillow average whole pixels first, down to 4 × size: faster by far on a photo, and as good.
-    square = square.resize((size, size), Image.Resampling.LANCZOS, reducing_gap=4.0)
+    resample = Image.Resampling[interpolation.upper()]
+    if box is None and crop is not None:
+        square = _middle(image, size, crop, resample)
+    else:
+        square = _cut(image, size, box or default_crop(image.size), resample)
     pixels = np.array(square.convert("L" if channels == 1 else "RGB")).reshape(size, size, channels)
     if invert is None:
         invert = channels == 1 and looks_dark_on_light(square)
@@ -113,6 +125,31 @@ def looks_dark_on_light(image: Image.Image) -> bool:
     inner = np.zeros((32, 32), dtype=bool)
     inner[2:-2, 2:-2] = True
     return bool(np.median(grey[~inner]) > grey[inner].mean())
+
+
+def _cut(image: Image.Image, size: int, box: Box, resample: Image.Resampling) -> Image.Image:
+    right, bottom = box.left + box.size, box.top + box.size
+    if box.left < 0 or box.top < 0 or box.size < 1 or right > image.width or bottom > image.height:
+        raise ValueError(
+            f"box {box} lies outside the image of {image.width}×{image.height} pixels: choose a square inside it"
+        )
+    square = image.crop((box.left, box.top, right, bottom))
+    # The gap lets Pillow average whole pixels first, down to 4 × size: faster by far on a photo, and as good.
+    return square.resize((size, size), resample, reducing_gap=4.0)
+
+
+def _middle(image: Image.Image, size: int, crop: float, resample: Image.Resampling) -> Image.Image:
+    """Resize(floor(size / crop)) and CenterCrop(size) of torchvision, with its ways of rounding."""
+    side = min(image.size)
+    if max(image.size) > LONGEST * side:
+        # A line of one pixel would grow to hundreds of times its size.
+        width, height = (min(length, LONGEST * side) for length in image.size)
+        left, top = (image.width - width) // 2, (image.height - height) // 2
+        image = image.crop((left, top, left + width, top + height))
+    short = math.floor(size / crop)
+    width, height = (int(short * length / side) for length in image.size)
+    left, top = round((width - size) / 2), round((height - size) / 2)
+    return image.resize((width, height), resample).crop((left, top, left + size, top + size))
 
 
 def _read(path: Path, label: str) -> bytes:

@@ -23,6 +23,7 @@ def save_untrained(
     channels: int = 3,
     experts: int | None = EXPERTS,
     seed: int = 0,
+    **preprocessing: Any,
 ) -> Path:
     """A network with random weights, as a file."""
     import mlx.core as mx
@@ -34,7 +35,13 @@ def save_untrained(
     model.info.update(
         dataset=dataset,
         labels=labels,
-        input={"size": size, "channels": channels, "mean": [0.47] * channels, "std": [0.25] * channels},
+        input={
+            "size": size,
+            "channels": channels,
+            "mean": [0.47] * channels,
+            "std": [0.25] * channels,
+            **preprocessing,
+        },
         training={"held_out_accuracy": 0.9012},
     )
     save_model(model, folder / f"{name}.safetensors")

@@ -11,11 +11,13 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 from app_material import EXPERTS, bomb, noise, png, save_untrained
+from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 import condconv_mlx.app
 from condconv_mlx.app import engine
 from condconv_mlx.app.pictures import SAMPLES, samples
+from condconv_mlx.data import Box, fit_image
 
 MAIN = Path(condconv_mlx.app.__path__[0]) / "main.py"
 FASHION = "condconv_small_fashion_mnist"
@@ -226,6 +228,23 @@ def test_crop_moves_what_the_network_sees(weights: Path, monkeypatch: pytest.Mon
     next(button for button in app.button if button.label == "Reset").click().run()
     assert app.slider[1].value == 50
     assert seen()[0, 16, 2, 0] < 30
+
+
+def test_a_network_may_bring_a_crop_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONDCONV_MLX_WEIGHTS", str(tmp_path))
+    save_untrained(tmp_path, "net", crop=0.5, interpolation="bicubic")
+    seen = last_run(monkeypatch)
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    app = upload(open_app(), ("noise.png", png(pixels)))
+    image = Image.fromarray(pixels)
+    own = fit_image(image, 32, 3, crop=0.5, interpolation="bicubic")
+    np.testing.assert_array_equal(seen()[0], own)
+    assert app.slider[0].value == 50 and not app.slider[1].disabled
+    app.slider[0].set_value(100).run()
+    np.testing.assert_array_equal(seen()[0], fit_image(image, 32, 3, Box(10, 0, 60), interpolation="bicubic"))
+    next(button for button in app.button if button.label == "Reset").click().run()
+    assert app.slider[0].value == 50
+    np.testing.assert_array_equal(seen()[0], own)
 
 
 def test_damaged_weights_are_named_and_the_others_serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

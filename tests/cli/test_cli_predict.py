@@ -79,3 +79,24 @@ def test_a_model_without_classes_is_refused(picture, tmp_path, capsys):
     condconv_mlx.save_model(condconv_mlx.create_model("condconv_small", width=4), path)
     assert cli.main(["predict", str(picture), "--model", str(path)]) == 1
     assert "labels and input" in capsys.readouterr().err
+
+
+def test_the_crop_and_interpolation_of_the_model_are_used(weights, tmp_path, capsys):
+    import mlx.core as mx
+    from PIL import Image
+
+    from condconv_mlx.data import fit_image, normalise
+
+    model = condconv_mlx.load_model(weights / "colour.safetensors")
+    model.info["input"].update(crop=0.5, interpolation="bicubic")
+    path = tmp_path / "cropped.safetensors"
+    condconv_mlx.save_model(model, path)
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8))
+    noise.save(tmp_path / "noise.png")
+    pixels = fit_image(noise, 32, 3, crop=0.5, interpolation="bicubic")[None]
+    model = condconv_mlx.load_model(path)
+    wanted = np.array(mx.softmax(model(mx.array(normalise(pixels, [0.5] * 3, [0.25] * 3))), axis=-1))[0]
+    cli.main(["predict", str(tmp_path / "noise.png"), "--model", str(path), "--json"])
+    (answer,) = json.loads(capsys.readouterr().out)["images"]
+    for entry in answer["classes"]:
+        assert entry["probability"] == pytest.approx(wanted[model.info["labels"].index(entry["label"])], rel=1e-3)

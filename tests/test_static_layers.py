@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from mlx.utils import tree_flatten
 
-from condconv_mlx.static_layers import BatchNorm, Conv2d, ReLU
+from condconv_mlx.static_layers import BatchNorm, Conv2d, ReLU, ReLU6, SiLU
 
 
 def rand(*shape, seed=0):
@@ -25,6 +25,20 @@ def test_conv2d(options, training):
     layer = Conv2d(4, 6, 3, **options).train(training)
     x = rand(2, 9, 9, 4)
     close(layer(x), nn.Conv2d.__call__(layer, x))
+
+
+@pytest.mark.parametrize("options", [{}, {"stride": 2, "padding": 1}, {"dilation": 2}, {"bias": False, "padding": 2}])
+@pytest.mark.parametrize("n", [1, 3])
+def test_depthwise_conv2d_and_its_gradients(options, n):
+    layer, x = Conv2d(5, 5, 3, groups=5, **options), rand(n, 9, 8, 5)
+    theirs = nn.Conv2d(5, 5, 3, groups=5, **options)
+    theirs.update(layer.parameters())
+    close(layer.eval()(x), theirs(x))
+    close(layer.train()(x), theirs(x))
+    cotangent = rand(*layer(x).shape, seed=3)
+    for (name, one), (_, other) in zip(gradients(layer, x, cotangent), gradients(theirs, x, cotangent), strict=True):
+        assert one.shape == other.shape, name
+        close(one, other)
 
 
 def gradients(layer, x, cotangent):
@@ -85,3 +99,36 @@ def test_relu_and_its_gradient(dtype):
     gradient = mx.grad(lambda x: (ReLU()(x) * 3).sum())(x)
     assert gradient.dtype == dtype
     assert np.array_equal(np.array(gradient.astype(mx.float32)), np.where(np.array(x.astype(mx.float32)) > 0, 3.0, 0.0))
+
+
+def test_relu6_and_its_gradient():
+    x = mx.array([-1.0, 0.0, 0.5, 5.5, 6.0, 7.0])
+    layer = ReLU6()
+    for mode in (layer.train(), layer.eval()):
+        assert mode(x).tolist() == [0, 0, 0.5, 5.5, 6, 6]
+    assert mx.grad(lambda x: layer.train()(x).sum())(x).tolist() == [0, 0, 1, 1, 0, 0]
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_silu_and_its_gradient_in_float64(training):
+    """The CPU's own approximation, over all of its range."""
+    layer = SiLU().train(training)
+    x = np.concatenate([np.linspace(-60, 60, 100_001), [-1e30, -1e3, 1e3, 1e30]]).astype(np.float32)
+    x64 = x.astype(np.float64)
+    with np.errstate(over="ignore"):
+        sigmoid = 1 / (1 + np.exp(-x64))
+    scale = np.maximum(1, np.abs(x64))
+    assert (np.abs(np.array(layer(mx.array(x))) - x64 * sigmoid) / scale).max() < 1e-6
+    slope = np.array(mx.grad(lambda x: layer(x).sum())(mx.array(x)))
+    assert np.abs(slope - sigmoid * (1 + x64 * (1 - sigmoid))).max() < 1e-5
+    assert np.isnan(layer(mx.array(np.nan)).item())
+    assert layer(mx.array([1.0, -2.0], dtype=mx.float16)).dtype == mx.float16
+
+
+def test_silu_second_derivative():
+    x = rand(50)
+    ours, theirs = (
+        mx.grad(lambda x, f=f: (mx.grad(lambda x: f(x).sum())(x) ** 2).sum())(x)
+        for f in (SiLU(), lambda x: x * mx.sigmoid(x))
+    )
+    close(ours, theirs)

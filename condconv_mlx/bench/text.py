@@ -10,6 +10,7 @@ from condconv_mlx.bench.layers import LayerRow
 from condconv_mlx.bench.machine import Machine
 from condconv_mlx.bench.memory import MemoryRow, allowance
 from condconv_mlx.bench.training import TrainingRow
+from condconv_mlx.tables import aligned
 
 Row = tuple[str, ...]
 NAMES = {
@@ -47,8 +48,8 @@ def machine_rows(machine: Machine) -> list[Row]:
 
 def section(name: str, rows: Sequence[Any], findings: Sequence[Finding]) -> str:
     """A title, the table, and what it comes to."""
-    lines = [TITLES[name], *columns(table(name, rows))]
-    for finding, row in zip(findings, columns(finding_rows(findings)), strict=True):
+    lines = [TITLES[name], *aligned(table(name, rows))]
+    for finding, row in zip(findings, aligned(finding_rows(findings)), strict=True):
         lines.append(row + (f"  ({finding.where})" if finding.where else ""))
     return "\n".join(lines)
 
@@ -61,16 +62,6 @@ def table(name: str, rows: Sequence[Any]) -> list[Row]:
 def finding_rows(findings: Sequence[Finding]) -> list[Row]:
     """Name, value, target and verdict."""
     return [(finding.name, *finding.shown()) for finding in findings]
-
-
-def columns(rows: Sequence[Row]) -> list[str]:
-    """Rows as lines, the first column to the left and the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for first, *others in rows:
-        cells = [f"{cell:>{width}}" for cell, width in zip(others, widths[1:], strict=True)]
-        lines.append("  ".join([f"  {first:<{widths[0]}}", *cells]).rstrip())
-    return lines
 
 
 def _layers(rows: Sequence[LayerRow]) -> list[Row]:

@@ -1,13 +1,17 @@
-"""`condconv-mlx models`: the weights that come along, and the networks that can be trained."""
+"""`condconv-mlx models`: the weights that come along, and the networks with what they cost."""
 
 import argparse
 import json
 from typing import Any
 
+from condconv_mlx.cli.arguments import at_least_one, experts
+from condconv_mlx.tables import aligned
+
 EXAMPLE = """\
 examples:
   condconv-mlx models
-  condconv-mlx models --json
+  condconv-mlx models mobilenet_v2 --experts 4
+  condconv-mlx models efficientnet_b0 --size 32 --json
 """
 
 
@@ -16,39 +20,49 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "models",
         help="list the weights and the networks",
-        description="List the weights that come with condconv-mlx, and the networks that it can train.",
+        description="List the weights that come with condconv-mlx, and the networks that it can build, with their "
+        "multiply-adds and parameters. Of one network, list the layers.",
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("name", nargs="?", metavar="NAME", help="a network or weights, to see layer by layer")
+    parser.add_argument("--experts", type=experts, default=8, metavar="E", help='of a network, or "none" (default: 8)')
+    parser.add_argument(
+        "--size", type=at_least_one, metavar="PIXELS", help="side of the images (default: the network's own)"
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print both lists."""
+    """Print both lists, or the layers of one network."""
     from condconv_mlx.checkpoint import list_weights
     from condconv_mlx.models import list_models
 
-    weights = [describe_weights(name) for name in list_weights()]
-    networks = [describe_network(name) for name in list_models()]
+    if args.name is not None:
+        described = describe_layers(args.name, args.experts, args.size)
+        print(json.dumps(described, indent=2) if args.json else "\n".join(_layer_lines(described)))
+        return 0
+    weights = [describe_weights(name, args.size) for name in list_weights()]
+    networks = [describe_network(name, args.experts, args.size) for name in list_models()]
     if args.json:
         print(json.dumps({"weights": weights, "networks": networks}, indent=2))
         return 0
     print("Weights that come along (condconv-mlx predict --model NAME)")
-    titles = ("name", "network", "experts", "data set", "parameters", "file", "test accuracy")
-    print(_table([titles, *map(_row, weights)]) if weights else "  none")
+    titles = ("name", "network", "experts", "data set", "multiply-adds", "parameters", "file", "test accuracy")
+    print(*(aligned([titles, *map(_row, weights)], left=(0, 1, 3)) if weights else ["  none"]), sep="\n")
     print("\nNetworks (condconv-mlx train --model NAME)")
-    rows = [(net["name"], f"{net['parameters']:,}", f"{net['static_parameters']:,}") for net in networks]
-    print(_table([("name", "parameters with 8 experts", "static"), *rows]))
+    print(*aligned([_network_titles(args.experts), *map(_network_row, networks)]), sep="\n")
     return 0
 
 
-def describe_weights(name: str) -> dict[str, Any]:
+def describe_weights(name: str, size: int | None = None) -> dict[str, Any]:
     """What a shipped file says of itself, in plain JSON; "test_accuracy" is None where it does not say."""
     from condconv_mlx.checkpoint import load_model, weights_folder
 
     model = load_model(name)
     path = weights_folder() / f"{name}.safetensors"
+    counted, shape = _count(model, size)
     return {
         "name": name,
         "path": str(path),
@@ -56,29 +70,70 @@ def describe_weights(name: str) -> dict[str, Any]:
         "experts": model.config.get("num_experts"),
         "dataset": model.info.get("dataset"),
         "labels": model.info.get("labels"),
-        "parameters": count_parameters(model),
+        "input_shape": shape,
+        "multiply_adds": counted.madds,
+        "parameters": counted.params,
         "bytes": path.stat().st_size,
         "test_accuracy": model.info.get("training", {}).get("test_accuracy"),
     }
 
 
-def describe_network(name: str) -> dict[str, Any]:
-    """The parameters of an architecture with its default settings, with 8 experts and without."""
+def describe_network(name: str, experts: int | None, size: int | None = None) -> dict[str, Any]:
+    """What an architecture costs with its default settings, with experts and without."""
     from condconv_mlx.models import create_model
 
+    counted, shape = _count(_create(name, experts), size)
+    static, _ = _count(create_model(name, **_classes(name), num_experts=None), size)
     return {
         "name": name,
-        "parameters": count_parameters(create_model(name)),
-        "static_parameters": count_parameters(create_model(name, num_experts=None)),
+        "experts": experts,
+        "input_shape": shape,
+        "multiply_adds": counted.madds,
+        "parameters": counted.params,
+        "static_multiply_adds": static.madds,
+        "static_parameters": static.params,
     }
 
 
-def count_parameters(model: Any) -> int:
-    """Numbers that training changes; the running statistics of batch normalisation are none."""
-    from mlx.utils import tree_flatten
+def describe_layers(name: str, experts: int | None, size: int | None) -> dict[str, Any]:
+    """What each layer of a network costs, or of weights (a name or a file), whose experts are their own."""
+    from dataclasses import asdict
 
-    parameters: dict[str, Any] = dict(tree_flatten(model.trainable_parameters()))
-    return sum(value.size for value in parameters.values())
+    from condconv_mlx.checkpoint import list_weights, load_model
+
+    saved = name in list_weights() or name.endswith(".safetensors")
+    model: Any = load_model(name) if saved else _create(name, experts)
+    counted, shape = _count(model, size)
+    return {
+        "name": name,
+        "network": model.config["name"],
+        "experts": model.config.get("num_experts"),
+        "input_shape": shape,
+        "multiply_adds": counted.madds,
+        "parameters": counted.params,
+        "layers": [asdict(layer) for layer in counted.layers],
+    }
+
+
+def _create(name: str, experts: int | None) -> Any:
+    from condconv_mlx.models import create_model
+
+    return create_model(name, **_classes(name), num_experts=experts)
+
+
+def _classes(name: str) -> dict[str, int]:
+    # condconv_small is counted as it is shipped, the others as they are published.
+    return {} if name == "condconv_small" else {"num_classes": 1000}
+
+
+def _count(model: Any, size: int | None) -> tuple[Any, list[int]]:
+    """The complexity of a model, and the shape of the image that it was counted for."""
+    from condconv_mlx.complexity import count
+    from condconv_mlx.models import image_size
+
+    side = size or model.info.get("input", {}).get("size") or image_size(model.config["name"])
+    shape = [side, side, model.config.get("in_channels", 3)]
+    return count(model, shape), shape
 
 
 def _row(weights: dict[str, Any]) -> tuple[str, ...]:
@@ -88,13 +143,51 @@ def _row(weights: dict[str, Any]) -> tuple[str, ...]:
         weights["network"],
         str(weights["experts"] or "static"),
         weights["dataset"] or "",
+        _millions(weights["multiply_adds"]),
         f"{weights['parameters']:,}",
         f"{weights['bytes'] / 1e6:.1f} MB",
         "" if accuracy is None else f"{accuracy:.2%}",
     )
 
 
-def _table(rows: list[tuple[str, ...]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
-    return "\n".join(f"  {line}" for line in lines)
+def _network_titles(experts: int | None) -> tuple[str, ...]:
+    static = ("name", "image", "multiply-adds", "parameters")
+    return static if experts is None else (*static, f"with {experts} experts", "parameters")
+
+
+def _network_row(network: dict[str, Any]) -> tuple[str, ...]:
+    height, width, _ = network["input_shape"]
+    static = (
+        network["name"],
+        f"{height}×{width}",
+        _millions(network["static_multiply_adds"]),
+        f"{network['static_parameters']:,}",
+    )
+    if network["experts"] is None:
+        return static
+    return (*static, _millions(network["multiply_adds"]), f"{network['parameters']:,}")
+
+
+def _layer_lines(described: dict[str, Any]) -> list[str]:
+    height, width, channels = described["input_shape"]
+    experts = "static" if described["experts"] is None else f"{described['experts']} experts"
+    rows = [
+        (
+            layer["name"],
+            layer["kind"],
+            "×".join(map(str, layer["output_shape"])),
+            f"{layer['madds']:,}",
+            f"{layer['params']:,}",
+        )
+        for layer in described["layers"]
+    ]
+    total = ("all", "", "", f"{described['multiply_adds']:,}", f"{described['parameters']:,}")
+    titles = ("layer", "kind", "output", "multiply-adds", "parameters")
+    return [
+        f"{described['name']}, {experts}, for one image of {height}×{width}×{channels}",
+        *aligned([titles, *rows, total], left=(0, 1)),
+    ]
+
+
+def _millions(number: int) -> str:
+    return f"{number / 1e6:,.1f} M"

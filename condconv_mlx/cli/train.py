@@ -7,6 +7,9 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+from condconv_mlx.cli.arguments import experts
+
+SMALL_IMAGES = 64  # pixels; up to here the networks for ImageNet get a stem without stride
 EXAMPLE = """\
 examples:
   condconv-mlx train --data cifar10 --epochs 30
@@ -28,9 +31,13 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--data", default="cifar10", help="cifar10, fashion_mnist or folder:PATH (default: cifar10)")
     parser.add_argument("--model", default="condconv_small", help="architecture (default: condconv_small)")
     parser.add_argument(
-        "--experts", type=_experts, default=8, help='experts of each layer, or "none" for the static twin (default: 8)'
+        "--experts", type=experts, default=8, help='experts of each layer, or "none" for the static twin (default: 8)'
     )
-    parser.add_argument("--width", type=int, help="channels of the stem (default: the architecture's)")
+    parser.add_argument(
+        "--width",
+        type=_width,
+        help="channels of condconv_small's stem, or a factor for mobilenet_v1 (default: its own)",
+    )
     parser.add_argument("--router-dropout", type=float, help="dropout on routing weights (default: the architecture's)")
     parser.add_argument("--out", type=Path, help="folder of the run (default: runs/MODEL-DATA)")
     parser.add_argument(
@@ -120,12 +127,11 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _experts(text: str) -> int | None:
-    if text == "none":
-        return None
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f'must be a number above 0 or "none", got "{text}"')
-    return int(text)
+def _width(text: str) -> int | float:
+    try:
+        return int(text) if text.isdecimal() else float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a number, got {text!r}") from None
 
 
 def _fresh(args: argparse.Namespace) -> tuple[Path, str, Any, Any]:
@@ -149,6 +155,9 @@ def _create(args: argparse.Namespace, dataset: Any) -> Any:
     from condconv_mlx.models import create_model
 
     options = {name: getattr(args, name) for name in ("width", "router_dropout") if getattr(args, name) is not None}
+    # A stem with stride 2 would leave nothing of such images at the end.
+    if args.model != "condconv_small" and max(dataset.train_images.shape[1:3]) <= SMALL_IMAGES:
+        options["small_images"] = True
     mx.random.seed(args.seed or 0)
     return create_model(
         args.model,

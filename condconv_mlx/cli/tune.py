@@ -5,6 +5,8 @@ import json
 import sys
 from typing import Any
 
+from condconv_mlx.tables import aligned
+
 DEFAULT_SIZE = 32
 EXAMPLE = """\
 examples:
@@ -146,11 +148,7 @@ def describe(results: list[Any], layers: dict[Any, int]) -> str:
     for result in results:
         times = [_time(result, name) for name in strategies]
         rows.append([_shape(result.case), str(_count(result, layers)), _mode(result.case), *times, _choice(result)])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for shape, *middle, choice in rows:
-        cells = (f"{cell:>{width}}" for cell, width in zip(middle, widths[1:-1], strict=True))
-        lines.append("  ".join((f"{shape:<{widths[0]}}", *cells, choice)))
+    lines = aligned(rows, left=(0, -1), indent="")
     for result in results:
         wrong = {name: reason for name, reason in result.left_out.items() if reason.startswith("wrong")}
         lines += [f"{name} is {reason}: {_shape(result.case)}, {_mode(result.case)}" for name, reason in wrong.items()]

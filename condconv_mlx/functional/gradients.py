@@ -86,9 +86,10 @@ def _depthwise_kernel_gradient(
 ) -> mx.array:
     n, _, *kernel, _ = kernels_shape
     cotangent = widen(cotangent, kernel, geometry)
-    positions = tuple(range(1, cotangent.ndim - 1))
+    # One kernel may serve all examples.
+    positions = tuple(range(0 if n == 1 else 1, cotangent.ndim - 1))
     taps = [(shifted * cotangent).sum(axis=positions) for _, _, shifted in shifts(x, kernel, geometry)]
-    return mx.stack(taps, axis=2).reshape(kernels_shape)
+    return mx.stack(taps, axis=-1).reshape(kernels_shape)
 
 
 def input_gradient(

@@ -96,4 +96,6 @@ class CondConvSmall(nn.Module):
 def build(**options: Any) -> tuple[nn.Module, dict[str, Any]]:
     """The network, and all its settings by name."""
     settings = Settings(**options)
+    if not isinstance(settings.width, int) or settings.width < 1:
+        raise ValueError(f"[condconv_small] width must be an integer >= 1, got {settings.width!r}.")
     return CondConvSmall(settings), asdict(settings)

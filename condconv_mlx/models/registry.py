@@ -1,18 +1,37 @@
 """Names of architectures."""
 
 from collections.abc import Callable
+from difflib import get_close_matches
+from functools import partial
 from typing import Any
 
 import mlx.nn as nn
 
-from condconv_mlx.models import condconv_small
+from condconv_mlx.models import condconv_small, efficientnet, mnasnet_a1, mobilenet_v1, mobilenet_v2, resnet50
 
-_BUILDERS: dict[str, Callable[..., tuple[nn.Module, dict[str, Any]]]] = {"condconv_small": condconv_small.build}
+_BUILDERS: dict[str, Callable[..., tuple[nn.Module, dict[str, Any]]]] = {
+    "condconv_small": condconv_small.build,
+    "efficientnet_b0": partial(efficientnet.build, "efficientnet_b0"),
+    "efficientnet_b1": partial(efficientnet.build, "efficientnet_b1"),
+    "mnasnet_a1": mnasnet_a1.build,
+    "mobilenet_v1": mobilenet_v1.build,
+    "mobilenet_v2": mobilenet_v2.build,
+    "resnet50": resnet50.build,
+}
+
+
+# Side of the square images that a network is made for, in pixels.
+_IMAGE_SIZES = {"condconv_small": 32, "efficientnet_b1": 240}
 
 
 def list_models() -> list[str]:
     """Names that `create_model` takes."""
     return sorted(_BUILDERS)
+
+
+def image_size(name: str) -> int:
+    """Side of the square images that a network is made for by default, in pixels."""
+    return _IMAGE_SIZES.get(name, 224)
 
 
 def create_model(name: str, *, num_classes: int = 10, num_experts: int | None = 8, **options: Any) -> nn.Module:
@@ -32,7 +51,9 @@ def create_model(name: str, *, num_classes: int = 10, num_experts: int | None = 
         ValueError: for an unknown name or setting.
     """
     if name not in _BUILDERS:
-        raise ValueError(f'[create_model] name must be one of {list_models()}, got "{name}".')
+        near = get_close_matches(name, list_models())
+        hint = f" Did you mean {' or '.join(near)}?" if near else ""
+        raise ValueError(f'[create_model] name must be one of {list_models()}, got "{name}".{hint}')
     try:
         model, settings = _BUILDERS[name](num_classes=num_classes, num_experts=num_experts, **options)
     except TypeError as error:

@@ -15,7 +15,7 @@ from condconv_mlx.bench.cases import SHAPES, Shape, TrainingCase
 from condconv_mlx.bench.findings import Finding, geometric_mean
 from condconv_mlx.bench.machine import cores, describe_machine, threads
 from condconv_mlx.bench.measure import MEASURES, Section, measure
-from condconv_mlx.bench.text import TITLES, columns, machine_rows, section
+from condconv_mlx.bench.text import TITLES, machine_rows, section
 from condconv_mlx.bench.timing import median_times
 from condconv_mlx.models import create_model
 
@@ -275,7 +275,3 @@ def test_text_has_every_figure():
     assert "100" in shown and "60" in shown
     assert dict(machine_rows(MACHINE))["Strategies"].startswith("3 cases tuned")
     assert dict(machine_rows(MACHINE))["Processor"] == "A <fast> one, 2 cores, 2 threads, load 0.5 at the start"
-
-
-def test_columns_are_aligned():
-    assert columns([("a", "1"), ("long", "23")]) == ["  a      1", "  long  23"]

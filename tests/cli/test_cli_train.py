@@ -60,6 +60,16 @@ def test_a_small_folder_holds_out_a_tenth(pictures, tmp_path, capsys):
     assert json.loads((run / "settings.json").read_text())["training"]["holdout"] == 6
 
 
+def test_another_network_gets_a_stem_for_small_images(pictures, tmp_path, capsys):
+    run = tmp_path / "run"
+    options = "--model mobilenet_v1 --width 0.25 --experts 2 --batch-size 8 --holdout 8 --epochs 1".split()
+    assert main(["train", "--data", f"folder:{pictures}", "--out", str(run), *options]) == 0
+    config = json.loads((run / "settings.json").read_text())["config"]
+    assert config["small_images"] and config["width"] == 0.25
+    assert main(["train", "--data", f"folder:{pictures}", "--out", str(tmp_path / "other"), "--width", "0.5"]) == 1
+    assert "width must be an integer" in capsys.readouterr().err
+
+
 def test_interrupt_saves_and_resume_goes_on(pictures, tmp_path, capsys):
     run = tmp_path / "run"
     command = [sys.executable, "-m", "condconv_mlx", "train", "--data", f"folder:{pictures}", "--out", str(run)]

@@ -1,0 +1,135 @@
+"""Multiply-adds and parameters of a model, layer by layer.
+
+Counted are the products of convolutions and fully connected layers, and for a layer with experts also what mixes them:
+experts × parameters of the kernel, for every example (CondConv paper, section 3.1). Additions of biases, normalisation,
+activations and pooling are not, as is usual.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from condconv_mlx.layers import CondConv1d, CondConv2d, CondLinear
+
+CONDITIONAL = (CondConv1d, CondConv2d, CondLinear)
+RUNNING_STATISTICS = ("running_mean", "running_var")
+LINEAR = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer, for one example.
+
+    Attributes:
+        name: its dotted name in the model; "" for the model itself.
+        kind: its class.
+        output_shape: without the batch.
+        madds: multiply-adds, all its calls together.
+        params: parameters of its own, frozen or not; not those of the layers in it, and no running statistics.
+    """
+
+    name: str
+    kind: str
+    output_shape: tuple[int, ...]
+    madds: int
+    params: int
+
+
+@dataclass(frozen=True)
+class Complexity:
+    """`madds` multiply-adds for one example, `params` parameters, and both by layer."""
+
+    madds: int
+    params: int
+    layers: tuple[Layer, ...]
+
+
+def count(model: nn.Module, input_shape: Sequence[int]) -> Complexity:
+    """Count the multiply-adds and parameters of any MLX model. Nothing is computed.
+
+    Args:
+        model: a module that takes one array.
+        input_shape: of one example, without the batch: (H, W, C) for images.
+
+    Returns:
+        The sums, and a row for each layer that has parameters, in the order in which they first run. Layers that do
+        not run come last. Only the layers that MLX and this package call convolutions and linear have multiply-adds.
+
+    Raises:
+        ValueError: if the model does not take such an input.
+    """
+    if not all(isinstance(size, int) and size > 0 for size in input_shape):
+        raise ValueError(f"[count] input_shape must be positive integers without the batch, got {input_shape!r}.")
+    modules = {id(module): (name, module) for name, module in model.named_modules()}
+    seen: dict[int, tuple[tuple[int, ...], int]] = {}
+
+    def ran(module: nn.Module, output: Any) -> None:
+        shape = output.shape[1:] if isinstance(output, mx.array) else ()
+        _, madds = seen.get(id(module), ((), 0))
+        seen[id(module)] = (shape, madds + _madds(module, shape))
+
+    was_training = model.training
+    try:
+        with _watched([module for _, module in modules.values()], ran):
+            model.eval()(mx.zeros((1, *input_shape)))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"[count] the model cannot take an input of shape {(1, *input_shape)}: {error}") from error
+    finally:
+        model.train(was_training)
+    order = [*seen, *(key for key in modules if key not in seen)]
+    layers = tuple(
+        Layer(name, type(module).__name__, *seen.get(key, ((), 0)), params)
+        for key in order
+        for name, module in [modules[key]]
+        if (params := _own_params(module))
+    )
+    return Complexity(sum(layer.madds for layer in layers), sum(layer.params for layer in layers), layers)
+
+
+def _madds(module: nn.Module, output_shape: tuple[int, ...]) -> int:
+    """Of one call, for one example. The last axis of the output are channels, all before it positions."""
+    if isinstance(module, CONDITIONAL):
+        experts, *kernel = module.weight.shape
+        mixed = prod(kernel) + (kernel[0] if "bias" in module else 0)
+        return prod(output_shape[:-1]) * prod(kernel) + experts * mixed
+    if isinstance(module, LINEAR):
+        return prod(output_shape[:-1]) * module.weight.size
+    return 0
+
+
+def _own_params(module: nn.Module) -> int:
+    return sum(
+        value.size for name, value in module.items() if isinstance(value, mx.array) and name not in RUNNING_STATISTICS
+    )
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Parameters of a model, frozen or not, shared ones once. Running statistics of batch normalisation are none."""
+    return sum(map(_own_params, {id(module): module for module in model.modules()}.values()))
+
+
+@contextmanager
+def _watched(modules: list[nn.Module], ran: Any) -> Iterator[None]:
+    """Call `ran(module, output)` after each call of these modules.
+
+    Python looks up `__call__` in the class, so each module becomes an instance of a class of its own for a while.
+    """
+    kinds = [type(module) for module in modules]
+    try:
+        for module, kind in zip(modules, kinds, strict=True):
+
+            def call(self: Any, *args: Any, _call: Any = kind.__call__, **kwargs: Any) -> Any:
+                output = _call(self, *args, **kwargs)
+                ran(self, output)
+                return output
+
+            module.__class__ = type(kind.__name__, (kind,), {"__call__": call})
+        yield
+    finally:
+        for module, kind in zip(modules, kinds, strict=True):
+            module.__class__ = kind

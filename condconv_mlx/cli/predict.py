@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from condconv_mlx.cli.arguments import at_least_one
+
 DEFAULT_MODEL = "condconv_small_cifar10"
 BATCH = 64
 BAR = 24
@@ -32,7 +34,7 @@ def add_parser(subparsers: Any) -> None:
         default=DEFAULT_MODEL,
         help=f"name of shipped weights, or a safetensors file (default: {DEFAULT_MODEL})",
     )
-    parser.add_argument("--top", type=_count, default=5, metavar="K", help="classes to print (default: 5)")
+    parser.add_argument("--top", type=at_least_one, default=5, metavar="K", help="classes to print (default: 5)")
     parser.add_argument("--json", action="store_true", help="print JSON: every class of every image")
     parser.set_defaults(run=run)
 
@@ -115,9 +117,3 @@ def describe(answer: dict[str, Any], top: int) -> str:
             weights = "".join(f"{weight:6.2f}" for weight in router["weights"])
             lines.append(f"  {router['router']:<{width}}{weights}  → {', '.join(router['layers'])}")
     return "\n".join(lines)
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"the number of classes must be at least 1, got {text!r}")
-    return int(text)

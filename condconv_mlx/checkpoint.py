@@ -93,7 +93,8 @@ def assign(model: nn.Module, arrays: dict[str, mx.array], source: str) -> None:
     for name, value in arrays.items():
         if value.shape != wanted[name].shape:
             raise CheckpointError(f"{source}: {name} has shape {value.shape}, the network wants {wanted[name].shape}.")
-    model.update(tree_unflatten(list(arrays.items())))
+    # MLX 0.32.4 exports a view, such as a transposed kernel, as what lies in memory behind it.
+    model.update(tree_unflatten([(name, mx.contiguous(value)) for name, value in arrays.items()]))
     mx.eval(model.parameters())
 
 
@@ -109,14 +110,50 @@ def write_arrays(path: str | Path, arrays: dict[str, mx.array], metadata: dict[s
 def read_arrays(path: str | Path) -> tuple[dict[str, mx.array], dict[str, str]]:
     """Arrays and metadata of a safetensors file; `CheckpointError` if it is missing or damaged."""
     path = Path(path)
-    if not path.is_file():
-        known = ", ".join(list_weights()) or "none"
-        raise CheckpointError(f"There is no file {path}. Shipped weights: {known}.")
+    metadata = read_metadata(path)
     try:
-        loaded: Any = mx.load(str(path), format="safetensors", return_metadata=True)
-        arrays, metadata = loaded
+        arrays: Any = mx.load(str(path), format="safetensors")
         # Loading is lazy; a truncated file shows only now.
         mx.eval(arrays)
     except Exception as error:  # MLX raises several kinds, RuntimeError among them
         raise CheckpointError(f"{path} is damaged or no safetensors file: {error}") from error
     return arrays, metadata
+
+
+def is_ours(path: str | Path) -> bool:
+    """Whether a safetensors file was written by `save_model`. `CheckpointError` if it is missing or damaged."""
+    return _KEY in read_metadata(path)
+
+
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """The metadata of a safetensors file; `CheckpointError` unless the file is there and as long as its header says.
+
+    Eight bytes give the length of the header, which is JSON; the arrays follow one another to the end of the file.
+    MLX does not look at whether it ends there.
+    """
+    path = Path(path)
+    if not path.is_file():
+        known = ", ".join(list_weights()) or "none"
+        raise CheckpointError(f"There is no file {path}. Shipped weights: {known}.")
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(8)
+        if start.startswith((b"PK\x03\x04", b"\x80")) and path.suffix != ".safetensors":
+            raise CheckpointError(
+                f"{path} is a pickle of PyTorch's, which can run any program when it is read, and is not opened here. "
+                "In PyTorch, write the state_dict with safetensors.torch.save_file(…) and bring that file."
+            )
+        length = int.from_bytes(start, "little")
+        if len(start) < 8 or length > size - 8:
+            raise CheckpointError(f"{path} is damaged, cut short, or no safetensors file.")
+        try:
+            header = json.loads(file.read(length))
+            metadata = {str(key): str(value) for key, value in (header.get("__metadata__") or {}).items()}
+            ends = [array["data_offsets"][1] for name, array in header.items() if name != "__metadata__"]
+            wanted = 8 + length + max(ends, default=0)
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
+            raise CheckpointError(f"{path} is damaged or no safetensors file: its header cannot be read.") from error
+    if size != wanted:
+        what = "cut short" if size < wanted else "damaged: bytes follow that belong to nothing"
+        raise CheckpointError(f"{path} is {what}. It has {size:,} bytes and should have {wanted:,}.")
+    return metadata

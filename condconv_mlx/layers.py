@@ -76,7 +76,8 @@ class Router(nn.Module):
         channels = (self.hidden if "hidden" in self else self.linear).weight.shape[1]
         if x.ndim < 2 or x.shape[-1] != channels:
             raise ValueError(f"[Router] x must be (N, ..., {channels}), got shape {x.shape}.")
-        pooled = x.mean(axis=tuple(range(1, x.ndim - 1))) if x.ndim > 2 else x
+        # A sum over many positions leaves the range of float16, and the precision of bfloat16.
+        pooled = x.astype(mx.float32).mean(axis=tuple(range(1, x.ndim - 1))).astype(x.dtype) if x.ndim > 2 else x
         if "norm" in self:
             pooled = self.norm(pooled)
         if "hidden" in self:

@@ -58,7 +58,7 @@ def test_truncated_files(model, tmp_path, keep):
     save_model(model, path)
     content = path.read_bytes()
     path.write_bytes(content[: int(keep * len(content)) if isinstance(keep, float) else keep])
-    with pytest.raises(CheckpointError, match="damaged"):
+    with pytest.raises(CheckpointError, match="damaged|cut short"):
         load_model(path)
 
 
@@ -67,7 +67,7 @@ def test_other_files(model, tmp_path):
         load_model(tmp_path / "missing.safetensors")
     path = tmp_path / "m.safetensors"
     path.write_bytes(b"\x89PNG not weights at all, whatever the name says")
-    with pytest.raises(CheckpointError, match="damaged or no safetensors"):
+    with pytest.raises(CheckpointError, match="no safetensors file"):
         load_model(path)
     write_arrays(path, {"a": mx.zeros(3)}, {})
     with pytest.raises(CheckpointError, match="not a condconv-mlx model"):

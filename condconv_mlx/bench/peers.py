@@ -38,7 +38,7 @@ def load_peer(threads: int, on_gpu: bool, shared: bool = True) -> Peer | None:
     try:
         import torch
 
-        with _without_torchvision_operators(torch):
+        with without_torchvision_operators(torch):
             import timm
             from timm.layers import CondConv2d
     except ImportError:
@@ -57,7 +57,7 @@ def load_peer(threads: int, on_gpu: bool, shared: bool = True) -> Peer | None:
 
 
 @contextmanager
-def _without_torchvision_operators(torch: Any) -> Iterator[None]:
+def without_torchvision_operators(torch: Any) -> Iterator[None]:
     """timm imports torchvision, which fails to describe its compiled operators where it was built without them."""
     register = torch.library.register_fake
 

@@ -45,12 +45,16 @@ def run(args: argparse.Namespace) -> int:
         return 0
     weights = [describe_weights(name, args.size) for name in list_weights()]
     networks = [describe_network(name, args.experts, args.size) for name in list_models()]
+    hub = describe_hub()
     if args.json:
-        print(json.dumps({"weights": weights, "networks": networks}, indent=2))
+        print(json.dumps({"weights": weights, "hub": hub, "networks": networks}, indent=2))
         return 0
     print("Weights that come along (condconv-mlx predict --model NAME)")
     titles = ("name", "network", "experts", "data set", "multiply-adds", "parameters", "file", "test accuracy")
     print(*(aligned([titles, *map(_row, weights)], left=(0, 1, 3)) if weights else ["  none"]), sep="\n")
+    print("\nImageNet weights of timm, fetched on first use (condconv-mlx predict --model NAME)")
+    hub_titles = ("name", "network", "experts", "multiply-adds", "parameters", "file", "on this machine")
+    print(*aligned([hub_titles, *map(_hub_row, hub)], left=(0, 1, 6)), sep="\n")
     print("\nNetworks (condconv-mlx train --model NAME)")
     print(*aligned([_network_titles(args.experts), *map(_network_row, networks)]), sep="\n")
     return 0
@@ -76,6 +80,32 @@ def describe_weights(name: str, size: int | None = None) -> dict[str, Any]:
         "bytes": path.stat().st_size,
         "test_accuracy": model.info.get("training", {}).get("test_accuracy"),
     }
+
+
+def describe_hub() -> list[dict[str, Any]]:
+    """The published weights that `load_timm` fetches, and whether they are here. Uses no network."""
+    from condconv_mlx.convert.hub import HUB_MODELS, cached
+    from condconv_mlx.models import create_model
+
+    described = []
+    for name, known in HUB_MODELS.items():
+        model = create_model(known.network, num_classes=1000, num_experts=known.experts)
+        counted, shape = _count(model, known.size)
+        path = cached(name)
+        described.append(
+            {
+                "name": name,
+                "path": str(path) if path else None,
+                "network": known.network,
+                "experts": known.experts,
+                "input_shape": shape,
+                "multiply_adds": counted.madds,
+                "parameters": counted.params,
+                "bytes": known.megabytes * 10**6,
+                "address": known.address,
+            }
+        )
+    return described
 
 
 def describe_network(name: str, experts: int | None, size: int | None = None) -> dict[str, Any]:
@@ -147,6 +177,18 @@ def _row(weights: dict[str, Any]) -> tuple[str, ...]:
         f"{weights['parameters']:,}",
         f"{weights['bytes'] / 1e6:.1f} MB",
         "" if accuracy is None else f"{accuracy:.2%}",
+    )
+
+
+def _hub_row(known: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        known["name"],
+        known["network"],
+        str(known["experts"] or "static"),
+        _millions(known["multiply_adds"]),
+        f"{known['parameters']:,}",
+        f"{known['bytes'] / 1e6:.0f} MB",
+        "yes" if known["path"] else "no",
     )
 
 

@@ -7,15 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from condconv_mlx.cli.arguments import at_least_one
+from condconv_mlx.cli.download import add_yes, confirm_download
 
 DEFAULT_MODEL = "condconv_small_cifar10"
-BATCH = 64
+BATCH_PIXELS = 2**18  # 64 images of 64 × 64, 5 of 224 × 224
 BAR = 24
 EXAMPLE = """\
 examples:
   condconv-mlx predict cat.jpg
   condconv-mlx predict *.png --model condconv_small_fashion_mnist --top 3
   condconv-mlx predict cat.jpg --model runs/birds/best.safetensors --json
+  condconv-mlx predict cat.jpg --model tf_efficientnet_cc_b0_4e
 """
 
 
@@ -32,23 +34,26 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--model",
         default=DEFAULT_MODEL,
-        help=f"name of shipped weights, or a safetensors file (default: {DEFAULT_MODEL})",
+        help=f"a name from condconv-mlx models, or a safetensors file (default: {DEFAULT_MODEL})",
     )
     parser.add_argument("--top", type=at_least_one, default=5, metavar="K", help="classes to print (default: 5)")
     parser.add_argument("--json", action="store_true", help="print JSON: every class of every image")
+    add_yes(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Answer for every image that can be read, and name the others on standard error."""
-    from condconv_mlx.checkpoint import load_model
+    from condconv_mlx.convert import load_any
 
-    model = load_model(args.model)
+    confirm_download(args.model, args.yes)
+    model = load_any(args.model)
     if missing := [key for key in ("labels", "input") if key not in model.info]:
         raise ValueError(f"{args.model} cannot be used on pictures: its info lacks {' and '.join(missing)}")
     answers: list[dict[str, Any]] = []
-    for start in range(0, len(args.images), BATCH):
-        answers += predict(model, args.images[start : start + BATCH])
+    batch = max(1, BATCH_PIXELS // model.info["input"]["size"] ** 2)
+    for start in range(0, len(args.images), batch):
+        answers += predict(model, args.images[start : start + batch])
     failed = [answer for answer in answers if "error" in answer]
     for answer in failed:
         print(f"condconv-mlx: {answer['error']}", file=sys.stderr)
@@ -62,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def predict(model: Any, paths: list[Path]) -> list[dict[str, Any]]:
-    """What `model` (from `load_model`) makes of picture files, in their order.
+    """What `model` (from `load_any`) makes of picture files, in their order.
 
     Returns:
         For each file a dictionary of plain JSON: "file", and either "error" or "classes" (all of them, the most

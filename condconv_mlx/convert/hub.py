@@ -46,6 +46,17 @@ class HubModel:
     interpolation: str = "bicubic"
 
     @property
+    def network(self) -> str:
+        """The name that `create_model` takes."""
+        return f"efficientnet_{self.architecture.split('_')[3 if self.experts else 2]}"
+
+    @property
+    def experts(self) -> int | None:
+        """Of each CondConv layer; None is static."""
+        last = self.architecture.rsplit("_", 1)[1]
+        return int(last.removesuffix("e")) if last.endswith("e") else None
+
+    @property
     def repo(self) -> str:
         """Where it lies on the hub."""
         return f"timm/{self.architecture}{TAG}"

@@ -8,25 +8,15 @@ import numpy as np
 import pytest
 
 from condconv_mlx import CondConv2d
+from condconv_mlx.bench.peers import without_torchvision_operators
 
 torch = pytest.importorskip("torch")
 
 
 @pytest.fixture(scope="module")
 def timm_layer():
-    # timm imports torchvision, whose operators may not be compiled in; it does not need them here.
-    register = torch.library.register_fake
-
-    def register_fake(name, *rest, **options):
-        if str(name).startswith("torchvision::"):
-            return lambda function: function
-        return register(name, *rest, **options)
-
-    torch.library.register_fake = register_fake
-    try:
+    with without_torchvision_operators(torch):
         return pytest.importorskip("timm.layers").CondConv2d
-    finally:
-        torch.library.register_fake = register
 
 
 @pytest.mark.parametrize(

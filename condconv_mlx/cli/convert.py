@@ -75,10 +75,15 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _load(args: argparse.Namespace) -> Any:
+    from condconv_mlx.checkpoint import is_ours, list_weights
     from condconv_mlx.convert import load_any, load_timm
 
     if not (args.labels or args.set):
         return load_any(args.model)
+    if args.model in list_weights() or (Path(args.model).is_file() and is_ours(args.model)):
+        raise ValueError(
+            f"{args.model} is a file of ours and has its labels and settings: leave out --labels, --set"
+        )
     labels = args.labels.read_text(encoding="utf-8").splitlines() if args.labels else None
     return load_timm(args.model, labels=labels, **dict(map(_setting, args.set)))
 

@@ -5,6 +5,7 @@ The weights of timm's `CondConv2d` are (E, O · I · kh · kw); kernels of PyTor
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -133,6 +134,11 @@ def load_timm(
 def load_any(name_or_path: str | Path, progress: bool = True) -> nn.Module:
     """A model of any kind: shipped weights or a file of ours by `load_model`, all else by `load_timm`."""
     name = str(name_or_path)
+    known = [*list_weights(), *HUB_MODELS]
+    if name.removesuffix(TAG) not in known and not Path(name).suffix and not Path(name).is_file():
+        near = get_close_matches(name, known)
+        hint = f" Did you mean {' or '.join(near)}?" if near else ""
+        raise CheckpointError(f'There is no file and no model "{name}". Models: {", ".join(known)}.{hint}')
     ours = name in list_weights() or (name.removesuffix(TAG) not in HUB_MODELS and is_ours(name))
     return load_model(name) if ours else load_timm(name, progress=progress)
 

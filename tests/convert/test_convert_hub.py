@@ -5,8 +5,6 @@ import json
 import os
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,28 +35,9 @@ SETTINGS = {
 
 
 @pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache. The library reads the variables of its environment only once."""
-    from huggingface_hub import constants
-    from huggingface_hub.utils import close_session
-
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
-    # Proxies are read when a session opens.
-    close_session()
-    return tmp_path / "hub"
-
-
-@pytest.fixture
-def server(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    with Server() as running:
-        monkeypatch.setenv("HF_ENDPOINT", running.url)
-        running.files = {WEIGHTS: CONTENT, CONFIG: json.dumps(SETTINGS).encode()}
-        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-        thread.start()
-        yield running
-        running.shutdown()
+def server(hub_running: Server) -> Server:
+    hub_running.files = {WEIGHTS: CONTENT, CONFIG: json.dumps(SETTINGS).encode()}
+    return hub_running
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import mlx.nn as nn
 import numpy as np
 import pytest
 from mlx.utils import tree_flatten
-from timm_material import FIXTURE, calibrate, images, load, random_arrays, save, timm_or_skip
+from timm_material import FIXTURE, calibrate, images, load, random_arrays, save, stored_network, timm_or_skip
 
 from condconv_mlx import create_model, load_model, save_model
 from condconv_mlx.checkpoint import CheckpointError, write_arrays
@@ -190,22 +190,9 @@ def test_a_network_of_ones_own(pair, build, name, blocks):
     assert len(trace(model, mx.array(x)).routers) == blocks
 
 
-def fixture_network(tmp_path, **changes):
-    """The network of the stored answer, as a file of timm's; `changes` replace arrays, None leaves them out."""
-    stored = np.load(FIXTURE)
-    model = create_model("efficientnet_b0", num_classes=1000, num_experts=4)
-    arrays = random_arrays(model) | {name: stored[name] for name in stored.files if "running" in name}
-    arrays = {name: mx.array(value) for name, value in arrays.items()}
-    arrays |= {"bn1.num_batches_tracked": mx.array(3)}
-    arrays = {name: value for name, value in (arrays | changes).items() if value is not None}
-    path = tmp_path / "model.safetensors"
-    write_arrays(path, arrays, {"format": "pt"})
-    return path, stored
-
-
 def test_a_stored_answer_of_timm(tmp_path):
     """What `test_the_stored_answer_is_timms` compares with timm itself."""
-    path, stored = fixture_network(tmp_path)
+    path, stored = stored_network(tmp_path)
     model = load_timm(path)
     traced = trace(model, mx.array(images((2, 97, 97, 3))))
     assert np.abs(traced.output - stored["logits"]).max() <= 1e-4 * np.ptp(stored["logits"])
@@ -248,7 +235,7 @@ def test_the_stored_answer_is_timms(pair):
     ],
 )
 def test_files_that_do_not_fit(tmp_path, changes, says):
-    path, _ = fixture_network(tmp_path, **changes)
+    path, _ = stored_network(tmp_path, **changes)
     with pytest.raises(CheckpointError, match=says) as caught:
         load_timm(path)
     assert str(path) in str(caught.value)
@@ -262,7 +249,7 @@ def test_other_files(tmp_path):
         load_timm(tmp_path / "none.safetensors")
     with pytest.raises(ValueError, match="Did you mean tf_efficientnet_cc_b0_4e"):
         load_timm("tf_efficientnet_cc_b0_4")
-    path, _ = fixture_network(tmp_path)
+    path, _ = stored_network(tmp_path)
     with pytest.raises(ValueError, match="no such setting"):
         load_timm(path, paddings="same")
     with pytest.raises(ValueError, match="1000 classes, got 2 labels"):
@@ -272,7 +259,7 @@ def test_other_files(tmp_path):
 
 
 def test_half_precision_and_settings(tmp_path):
-    path, stored = fixture_network(tmp_path)
+    path, stored = stored_network(tmp_path)
     arrays = {name: value.astype(mx.float16) for name, value in mx.load(str(path)).items()}
     write_arrays(tmp_path / "half.safetensors", arrays, {})
     model = load_timm(tmp_path / "half.safetensors", router_dropout=0.1)

@@ -3,10 +3,13 @@
 import zlib
 from pathlib import Path
 
+import mlx.core as mx
 import numpy as np
 import pytest
 
+from condconv_mlx import create_model
 from condconv_mlx.bench.peers import without_torchvision_operators
+from condconv_mlx.checkpoint import named_arrays, write_arrays
 from condconv_mlx.convert.from_timm import timm_arrays
 
 FIXTURE = Path(__file__).parent / "tf_efficientnet_cc_b0_4e.npz"
@@ -23,6 +26,7 @@ def random_arrays(model):
     Kernels have a variance of 1 / fan-in. RandomState gives the same numbers with every version of NumPy.
     """
     arrays = {}
+    shapes = {name: value.shape for name, value in named_arrays(model).items()}
     for name, theirs in timm_arrays(model).items():
         if name.endswith(("running_mean", "running_var")):
             continue
@@ -33,19 +37,13 @@ def random_arrays(model):
         elif theirs.name.endswith("bias"):
             noise = 0.1 * noise
         else:
-            ours = dict(_shapes(model))[name]
+            ours = shapes[name]
             experts = len(theirs.shape) == 2 and len(ours) > 2
             noise = noise / np.sqrt(np.prod(ours[2:] if experts else ours[1:]))
             # Larger ones would multiply rounding errors from block to block.
             noise *= 0.3 if layer.endswith("routing_fn") else 1
         arrays[theirs.name] = noise.astype(np.float32)
     return arrays
-
-
-def _shapes(model):
-    from condconv_mlx.checkpoint import named_arrays
-
-    return ((name, value.shape) for name, value in named_arrays(model).items())
 
 
 def timm_or_skip():
@@ -80,3 +78,15 @@ def save(network, path):
     from safetensors.torch import save_file
 
     save_file({name: value.contiguous() for name, value in network.state_dict().items()}, str(path))
+
+
+def stored_network(folder, **changes):
+    """The network of the stored answer as a file of timm's, and the answer; `changes` replace arrays or drop them."""
+    stored = np.load(FIXTURE)
+    arrays = random_arrays(create_model("efficientnet_b0", num_classes=1000, num_experts=4))
+    arrays |= {name: stored[name] for name in stored.files if "running" in name}
+    arrays = {name: mx.array(value) for name, value in arrays.items()} | {"bn1.num_batches_tracked": mx.array(3)}
+    path = folder / "model.safetensors"
+    chosen = {name: value for name, value in (arrays | changes).items() if value is not None}
+    write_arrays(path, chosen, {"format": "pt"})
+    return path, stored

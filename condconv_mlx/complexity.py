@@ -5,9 +5,10 @@ experts × parameters of the kernel, for every example (CondConv paper, section 
 activations and pooling are not, as is usual.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -16,6 +17,7 @@ import mlx.nn as nn
 
 from condconv_mlx.layers import CondConv1d, CondConv2d, CondLinear
 
+Call = Callable[..., Any]
 CONDITIONAL = (CondConv1d, CondConv2d, CondLinear)
 RUNNING_STATISTICS = ("running_mean", "running_var")
 LINEAR = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -68,14 +70,16 @@ def count(model: nn.Module, input_shape: Sequence[int]) -> Complexity:
     modules = {id(module): (name, module) for name, module in model.named_modules()}
     seen: dict[int, tuple[tuple[int, ...], int]] = {}
 
-    def ran(module: nn.Module, output: Any) -> None:
+    def counted(module: nn.Module, call: Call, args: tuple[Any, ...]) -> Any:
+        output = call(module, *args)
         shape = output.shape[1:] if isinstance(output, mx.array) else ()
         _, madds = seen.get(id(module), ((), 0))
         seen[id(module)] = (shape, madds + _madds(module, shape))
+        return output
 
     was_training = model.training
     try:
-        with _watched([module for _, module in modules.values()], ran):
+        with watched([module for _, module in modules.values()], counted):
             model.eval()(mx.zeros((1, *input_shape)))
     except (ValueError, TypeError) as error:
         raise ValueError(f"[count] the model cannot take an input of shape {(1, *input_shape)}: {error}") from error
@@ -114,19 +118,18 @@ def count_parameters(model: nn.Module) -> int:
 
 
 @contextmanager
-def _watched(modules: list[nn.Module], ran: Any) -> Iterator[None]:
-    """Call `ran(module, output)` after each call of these modules.
+def watched(modules: Sequence[nn.Module], around: Callable[[nn.Module, Call, tuple[Any, ...]], Any]) -> Iterator[None]:
+    """In this block `around(module, call, arguments)` takes the place of each call of these modules.
 
-    Python looks up `__call__` in the class, so each module becomes an instance of a class of its own for a while.
+    It gives the output, which is `call(module, *arguments)`. Python looks up `__call__` in the class, so each module
+    becomes an instance of a class of its own for a while.
     """
-    kinds = [type(module) for module in modules]
+    kinds: list[Any] = [type(module) for module in modules]
     try:
         for module, kind in zip(modules, kinds, strict=True):
 
-            def call(self: Any, *args: Any, _call: Any = kind.__call__, **kwargs: Any) -> Any:
-                output = _call(self, *args, **kwargs)
-                ran(self, output)
-                return output
+            def call(self: nn.Module, *args: Any, _call: Call = kind.__call__, **options: Any) -> Any:
+                return around(self, partial(_call, **options), args)
 
             module.__class__ = type(kind.__name__, (kind,), {"__call__": call})
         yield

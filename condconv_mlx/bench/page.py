@@ -12,6 +12,7 @@ from condconv_mlx.bench.layers import LayerRow
 from condconv_mlx.bench.machine import Machine
 from condconv_mlx.bench.measure import Result
 from condconv_mlx.bench.memory import MemoryRow, allowance
+from condconv_mlx.bench.network import NetworkRow
 from condconv_mlx.bench.training import TrainingRow
 from condconv_mlx.charts.bench import amounts, expert_costs, relative_times
 from condconv_mlx.files import atomic_file
@@ -52,9 +53,16 @@ _ABOUT = {
     "layers": "Left of the line at 1 a layer is faster than the reference; none should be right of the dotted line.",
     "experts": "Mixing kernels takes one convolution, however many experts; mixing outputs takes one for each.",
     "training": "The same small network, images, optimiser and number of threads. Longer is faster.",
+    "network": "Below the whole, the kinds of layers, each layer waited for; in sum they take longer than the whole.",
     "memory": "The allowance is the static twin's peak, the mixed kernels and their gradients, and a quarter on top.",
 }
-_HEADINGS = {"layers": "Layers", "experts": "Number of experts", "training": "Training", "memory": "Memory"}
+_HEADINGS = {
+    "layers": "Layers",
+    "experts": "Number of experts",
+    "training": "Training",
+    "network": "One image through a network",
+    "memory": "Memory",
+}
 Chart = tuple[str, Any]
 
 
@@ -123,6 +131,11 @@ def _training(rows: Sequence[TrainingRow]) -> list[Chart]:
     return [("Throughput", amounts(bars, "images a second", _SERIES["condconv"]))]
 
 
+def _network(rows: Sequence[NetworkRow]) -> list[Chart]:
+    bars = [(row.part, _SERIES[name], value) for row in rows for name, value in row.ms.items()]
+    return [("EfficientNet-B0 with 8 experts, 224×224", amounts(bars, "milliseconds", _SERIES["condconv"]))]
+
+
 def _memory(rows: Sequence[MemoryRow]) -> list[Chart]:
     static, conditional = rows
     bars = [
@@ -137,6 +150,7 @@ _CHARTS: dict[str, Callable[[Sequence[Any]], list[Chart]]] = {
     "layers": _layers,
     "experts": _experts,
     "training": _training,
+    "network": _network,
     "memory": _memory,
 }
 # In this order they get their symbols, the same in each chart.

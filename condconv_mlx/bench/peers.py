@@ -1,7 +1,8 @@
 """The same layer and network in torch, with timm's `CondConv2d`, where both are installed. They are no dependencies."""
 
 import os
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -19,12 +20,15 @@ class Peer:
         device: where it computes, `"cpu"`, `"cuda"` or `"mps"`.
         layer: a shape and a number of experts to two works: forward, and forward with all gradients.
         training_step: a case to the work of one optimiser step.
+        network: a size of image to the work of one image through EfficientNet-B0 with 8 experts, and to milliseconds
+            by kind of layer of such a pass.
     """
 
     name: str
     device: str
     layer: Callable[[Shape, int], tuple[Work, Work]]
     training_step: Callable[[TrainingCase], Work]
+    network: Callable[[int], tuple[Work, Callable[[], Mapping[str, float]]]]
 
 
 def load_peer(threads: int, on_gpu: bool, shared: bool = True) -> Peer | None:
@@ -53,6 +57,7 @@ def load_peer(threads: int, on_gpu: bool, shared: bool = True) -> Peer | None:
         device=device,
         layer=lambda shape, experts: _layer(torch, CondConv2d, device, shape, experts),
         training_step=lambda case: _training_step(torch, CondConv2d, device, case),
+        network=lambda size: _network(torch, timm, device, size),
     )
 
 
@@ -148,3 +153,52 @@ def _training_step(torch: Any, cond_conv2d: Any, device: str, case: TrainingCase
         optimizer.step()
 
     return _waiting(torch, device, step)
+
+
+def _network(torch: Any, timm: Any, device: str, size: int) -> tuple[Work, Callable[[], Mapping[str, float]]]:
+    model = timm.create_model("tf_efficientnet_cc_b0_8e", pretrained=False).to(device).eval()
+    x = torch.randn((1, 3, size, size), device=device)
+    layers = {module: kind for name, module in model.named_modules() if (kind := _kind(name))}
+
+    def forward() -> None:
+        with torch.inference_mode():
+            model(x)
+
+    work = _waiting(torch, device, forward)
+
+    def parts() -> Mapping[str, float]:
+        times = dict.fromkeys(layers.values(), 0.0)
+        started: dict[Any, float] = {}
+
+        def begin(module: Any, _: Any) -> None:
+            _waiting(torch, device, lambda: None)()
+            started[module] = time.perf_counter()
+
+        def end(module: Any, _: Any, __: Any) -> None:
+            _waiting(torch, device, lambda: None)()
+            times[layers[module]] += 1e3 * (time.perf_counter() - started[module])
+
+        hooks = [
+            hook
+            for module in layers
+            for hook in (module.register_forward_pre_hook(begin), module.register_forward_hook(end))
+        ]
+        try:
+            work()
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return times
+
+    return work, parts
+
+
+def _kind(name: str) -> str | None:
+    """The kind of one of timm's layers, in the words of `condconv_mlx.bench.network`."""
+    last = name.rsplit(".", 1)[-1]
+    if last in ("bn1", "bn2", "bn3"):  # timm's holds the activation, too
+        return "normalisation and activation"
+    if last in ("conv_pw", "conv_pwl", "conv_head"):
+        return "pointwise convolutions"
+    kinds = {"conv_dw": "depthwise convolutions", "se": "squeeze-and-excitation"}
+    return kinds.get(last, "stem, routers, classifier" if last in ("conv_stem", "routing_fn", "classifier") else None)

@@ -9,6 +9,7 @@ from condconv_mlx.bench.findings import Finding
 from condconv_mlx.bench.layers import LayerRow
 from condconv_mlx.bench.machine import Machine
 from condconv_mlx.bench.memory import MemoryRow, allowance
+from condconv_mlx.bench.network import NetworkRow
 from condconv_mlx.bench.training import TrainingRow
 from condconv_mlx.tables import aligned
 
@@ -26,6 +27,7 @@ TITLES = {
     "layers": f"Layers: milliseconds, {EXPERTS} experts, float32",
     "experts": "Experts: milliseconds by their number",
     "training": f"Training: images a second, {TrainingCase.experts} experts, batch {TrainingCase.batch}",
+    "network": "Network: milliseconds for one image of 224×224 through EfficientNet-B0 with 8 experts",
     "memory": "Memory: peak of a training step of condconv_small, megabytes",
 }
 
@@ -87,6 +89,11 @@ def _training(rows: Sequence[TrainingRow]) -> list[Row]:
     return [titles, *((row.setting, *(f"{value:,.0f}" for value in row.images_per_second.values())) for row in rows)]
 
 
+def _network(rows: Sequence[NetworkRow]) -> list[Row]:
+    titles = ("", *(NAMES[name] for name in rows[0].ms))
+    return [titles, *((row.part, *_ms(list(row.ms.values()))) for row in rows)]
+
+
 def _memory(rows: Sequence[MemoryRow]) -> list[Row]:
     static, conditional = rows
     return [
@@ -100,6 +107,7 @@ _TABLES: dict[str, Callable[[Sequence[Any]], list[Row]]] = {
     "layers": _layers,
     "experts": _experts,
     "training": _training,
+    "network": _network,
     "memory": _memory,
 }
 

@@ -7,6 +7,7 @@ from condconv_mlx.bench.experts import ExpertRow
 from condconv_mlx.bench.layers import LayerRow
 from condconv_mlx.bench.machine import Machine
 from condconv_mlx.bench.memory import MemoryRow
+from condconv_mlx.bench.network import WHOLE, NetworkRow
 from condconv_mlx.bench.peers import Peer
 from condconv_mlx.bench.timing import Effort
 from condconv_mlx.bench.training import ALONE, SHARED, TrainingRow
@@ -34,7 +35,11 @@ def fake_peer(calls: list) -> Peer:
         calls.append(("training", case))
         return work("step")
 
-    return Peer("timm 1, torch 2", "cpu", layer, training_step)
+    def network(size):
+        calls.append(("network", size))
+        return work("network"), lambda: {"depthwise convolutions": 3.0}
+
+    return Peer("timm 1, torch 2", "cpu", layer, training_step, network)
 
 
 MACHINE = Machine(
@@ -74,3 +79,7 @@ TRAINING = [
     TrainingRow(ALONE, {"condconv": 300.0, "timm": 150.0}),
 ]
 MEMORY = [MemoryRow(None, 100_000_000, 0), MemoryRow(8, 200_000_000, 30_000_000)]
+NETWORK = [
+    NetworkRow(WHOLE, {"condconv": 60.0, "timm": 40.0}),
+    NetworkRow("depthwise convolutions", {"condconv": 30.0, "timm": 10.0}),
+]

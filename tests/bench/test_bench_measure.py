@@ -7,10 +7,10 @@ from dataclasses import replace
 import mlx.core as mx
 import numpy as np
 import pytest
-from bench_material import EXPERTS, LAYERS, MACHINE, MEMORY, ONCE, SMALL, TINY, TRAINING, fake_peer
+from bench_material import EXPERTS, LAYERS, MACHINE, MEMORY, NETWORK, ONCE, SMALL, TINY, TRAINING, fake_peer
 
 from condconv_mlx import functional as F
-from condconv_mlx.bench import SECTIONS, alone, experts, layers, memory, steps, training
+from condconv_mlx.bench import SECTIONS, alone, experts, layers, memory, network, steps, training
 from condconv_mlx.bench.cases import SHAPES, Shape, TrainingCase
 from condconv_mlx.bench.findings import Finding, geometric_mean
 from condconv_mlx.bench.machine import cores, describe_machine, threads
@@ -219,6 +219,29 @@ def test_mixed_bytes_are_those_of_a_static_twins_layers():
     assert memory.mixed_bytes(model) == 4 * (convolutions + 5 * channels[1])
 
 
+def test_a_network_and_its_parts():
+    calls = []
+    rows = list(network.measure_network(fake_peer(calls), 64, ONCE))
+    assert calls[0] == ("network", 64) and "network" in calls
+    assert rows[0].part == network.WHOLE and set(rows[0].ms) == {"condconv", "timm"}
+    assert len(rows) == 6 and all(row.ms["condconv"] > 0 for row in rows)
+    by_part = {row.part: row.ms for row in rows}
+    assert by_part["depthwise convolutions"]["timm"] == 3.0 and by_part[network.REST]["timm"] == 0.0
+    (alone_,) = [row for row in network.measure_network(None, 64, ONCE) if row.part == network.WHOLE]
+    assert list(alone_.ms) == ["condconv"] and network.network_findings([alone_]) == []
+    (found,) = network.network_findings(NETWORK)
+    assert (found.value, found.met) == (1.5, False)
+
+
+def test_every_layer_with_parameters_is_in_one_part():
+    model = create_model(network.NETWORK, num_experts=2).eval()
+    timed = [name for name, module in model.named_modules() if network._kind(name, module)]
+    for name, module in model.named_modules():
+        own = any(isinstance(value, mx.array) for value in module.values())
+        above = [place for place in timed if name == place or name.startswith(f"{place}.")]
+        assert not own or len(above) == 1, name
+
+
 def test_the_allowance_is_the_twin_the_kernels_twice_and_a_quarter():
     assert memory.allowance(MEMORY) == 1.25 * 160e6
     (found,) = memory.memory_findings(MEMORY)
@@ -271,6 +294,8 @@ def test_text_has_every_figure():
     assert "2×6×6, 4→6, 3×3/2, forward and backward        4" in shown
     shown = section("training", TRAINING, training.training_findings(TRAINING))
     assert "in one process" in shown and "missed" in shown
+    shown = section("network", NETWORK, network.network_findings(NETWORK))
+    assert "whole network" in shown and "1.50 ×" in shown
     shown = section("memory", MEMORY, memory.memory_findings(MEMORY))
     assert "100" in shown and "60" in shown
     assert dict(machine_rows(MACHINE))["Strategies"].startswith("3 cases tuned")

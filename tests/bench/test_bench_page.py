@@ -4,12 +4,13 @@ import os
 import re
 
 import pytest
-from bench_material import EXPERTS, LAYERS, MACHINE, MEMORY, TRAINING
+from bench_material import EXPERTS, LAYERS, MACHINE, MEMORY, NETWORK, TRAINING
 
 from condconv_mlx.bench.experts import expert_findings
 from condconv_mlx.bench.layers import layer_findings
 from condconv_mlx.bench.measure import Result
 from condconv_mlx.bench.memory import memory_findings
+from condconv_mlx.bench.network import network_findings
 from condconv_mlx.bench.page import page, write_page
 from condconv_mlx.bench.training import training_findings
 
@@ -17,6 +18,7 @@ RESULTS = {
     "layers": Result(LAYERS, layer_findings(LAYERS)),
     "experts": Result(EXPERTS, expert_findings(EXPERTS)),
     "training": Result(TRAINING, training_findings(TRAINING)),
+    "network": Result(NETWORK, network_findings(NETWORK)),
     "memory": Result(MEMORY, memory_findings(MEMORY)),
 }
 
@@ -35,8 +37,8 @@ def test_it_needs_nothing_beside_itself(written):
 
 
 def test_every_section_has_charts_and_verdicts(written):
-    assert written.count('class="plotly-graph-div"') == 6
-    assert written.count("<section>") == 4
+    assert written.count('class="plotly-graph-div"') == 7
+    assert written.count("<section>") == 5
     verdicts = [finding.shown()[2] for result in RESULTS.values() for finding in result.findings]
     assert written.count("<td class=met>") == verdicts.count("met") > 0
     assert written.count("<td class=missed>") == verdicts.count("missed") > 0

@@ -2,10 +2,13 @@
 
 import sys
 
+import mlx.core as mx
 import pytest
 from bench_material import SMALL, TINY
 
+from condconv_mlx.bench import network
 from condconv_mlx.bench.peers import load_peer
+from condconv_mlx.models import create_model
 
 
 def test_nothing_is_loaded_where_torch_is_missing(monkeypatch):
@@ -49,3 +52,12 @@ def test_a_training_step_runs(peer):
     step = peer.training_step(TINY)
     step()
     step()
+
+
+def test_a_network_runs_and_its_parts_are_ours(peer):
+    work, parts = peer.network(64)
+    work()
+    taken = parts()
+    ours = create_model(network.NETWORK, num_experts=2).eval()
+    assert set(taken) == set(network.parts_of(ours, mx.zeros((1, 64, 64, 3))))
+    assert min(taken.values()) > 0

@@ -167,3 +167,15 @@ def test_bad_arguments_say_what_was_given_and_wanted(call, says):
 def test_repr_tells_the_shape():
     assert "num_experts=8" in repr(CondConv2d(4, 6, 3)) and "groups=2" in repr(CondConv2d(4, 6, 3, groups=2))
     assert "4, 6" in repr(CondLinear(4, 6)) and "kernel_size=3" in repr(CondConv1d(4, 6, 3))
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(mx.float16, 1e-3), (mx.bfloat16, 1e-2)])
+def test_pooling_many_positions_in_half_precision(dtype, tolerance):
+    """The sum of these leaves the range of float16; the mean does not."""
+    mx.random.seed(0)
+    router = Router(3, 4)
+    x = mx.full((1, 150, 150, 3), 6.0)
+    wanted = router(x)
+    router.set_dtype(dtype)
+    found = router(x.astype(dtype))
+    assert found.dtype == dtype and mx.abs(found.astype(mx.float32) - wanted).max().item() < 6 * tolerance

@@ -13,20 +13,6 @@ from condconv_mlx.explain import trace
 
 CONDITIONAL = (CondConv1d, CondConv2d, CondLinear, Router)
 
-EXAMPLE = """
-import mlx.core as mx
-import mlx.nn as nn
-from condconv_mlx.convert.condconvert import condconvert
-from condconv_mlx.convert.fold import fold
-from condconv_mlx.explain import trace
-
-model = nn.Sequential(nn.Conv2d(3, 16, 3), nn.gelu, nn.Conv2d(16, 16, 3, groups=16), nn.Conv2d(16, 10, 1))
-conditional = condconvert(model, num_experts=4, where="layers.[02]")  # the same function, ready to be trained
-image = mx.random.normal((1, 32, 32, 3))
-routing = {router.name: router.weights[0] for router in trace(conditional, image).routers}
-static = fold(conditional, routing)  # nn.Conv2d again, with the kernels that were mixed for this image
-"""
-
 
 def rand(*shape, seed=0):
     return mx.array(np.random.default_rng(seed).standard_normal(shape).astype(np.float32))
@@ -111,15 +97,6 @@ def test_a_converted_network_of_the_zoo_folds():
     model = condconvert(create_model("condconv_small", width=8, num_experts=None), 2, "blocks.*")
     folded = folded_like_overridden(model, rand(3, 32, 32, 3))
     assert folded.config == {}
-
-
-def test_the_example_of_the_readme():
-    names = {}
-    exec(EXAMPLE, names)
-    outputs = [names[model](names["image"]) for model in ("model", "conditional", "static")]
-    assert relative(outputs[1], outputs[0]) < 1e-4 and relative(outputs[2], outputs[0]) < 1e-4
-    assert [type(layer) for layer in names["conditional"].layers[2:]] == [CondConv2d, nn.Conv2d]
-    assert type(names["static"].layers[2]) is nn.Conv2d
 
 
 class Shared(nn.Module):

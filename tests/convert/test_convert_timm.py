@@ -276,5 +276,13 @@ def test_widths_follow_from_the_shapes(tmp_path, width):
             arrays[theirs.name] = mx.ones(theirs.shape)
     write_arrays(tmp_path / "own.safetensors", arrays, {})
     model = load_timm(tmp_path / "own.safetensors", labels=list("abcdefg"))
-    assert model.config == {**ours.config}
+    assert model.config == ours.config
     assert model.info["labels"] == list("abcdefg") and "input" not in model.info
+
+
+def test_the_kernels_can_be_exported(tmp_path):
+    """MLX 0.32.4 would write a transposed view as what lies in memory."""
+    path, _ = stored_network(tmp_path)
+    model, x = load_timm(path), mx.array(images((1, 64, 64, 3)))
+    mx.export_function(str(tmp_path / "model.mlxfn"), lambda x: model(x), x)
+    assert mx.allclose(mx.import_function(str(tmp_path / "model.mlxfn"))(x)[0], model(x), rtol=1e-4, atol=1e-5)

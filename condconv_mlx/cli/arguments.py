@@ -15,5 +15,5 @@ def experts(text: str) -> int | None:
 def at_least_one(text: str) -> int:
     """An integer above 0."""
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {text!r}")
+        raise argparse.ArgumentTypeError(f'must be a number above 0, got "{text}"')
     return int(text)

@@ -55,6 +55,7 @@ def run(args: argparse.Namespace) -> int:
 
     from condconv_mlx.checkpoint import save_model
     from condconv_mlx.convert import export_model, fold
+    from condconv_mlx.models import input_shape
 
     if args.out.suffix not in (".safetensors", ".mlxfn"):
         args.fail(f"the new file must end in .safetensors or .mlxfn, got {args.out.name}")
@@ -67,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     if args.out.suffix == ".safetensors":
         save_model(model, args.out, dtype=getattr(mx, args.dtype))
     else:
-        export_model(model, args.out, _input_shape(model, args.size), args.batch)
+        export_model(model, args.out, input_shape(model, args.size), args.batch)
     experts = model.config.get("num_experts")
     kind = f"{experts} experts" if experts else "static"
     print(f"{args.out}: {model.config['name']}, {kind}, {args.out.stat().st_size / 1e6:.1f} MB")
@@ -81,9 +82,7 @@ def _load(args: argparse.Namespace) -> Any:
     if not (args.labels or args.set):
         return load_any(args.model)
     if args.model in list_weights() or (Path(args.model).is_file() and is_ours(args.model)):
-        raise ValueError(
-            f"{args.model} is a file of ours and has its labels and settings: leave out --labels, --set"
-        )
+        raise ValueError(f"{args.model} is a file of ours and has its labels and settings: leave out --labels, --set")
     labels = args.labels.read_text(encoding="utf-8").splitlines() if args.labels else None
     return load_timm(args.model, labels=labels, **dict(map(_setting, args.set)))
 
@@ -117,10 +116,3 @@ def _routing(model: Any, source: Path) -> dict[str, Any]:
     if "error" in answer:
         raise ValueError(answer["error"])
     return {router["router"]: router["weights"] for router in answer["routing"]}
-
-
-def _input_shape(model: Any, size: int | None) -> tuple[int, int, int]:
-    from condconv_mlx.models import image_size
-
-    side = size or model.info.get("input", {}).get("size") or image_size(model.config["name"])
-    return side, side, model.config["in_channels"]

@@ -129,10 +129,17 @@ def describe_layers(name: str, experts: int | None, size: int | None) -> dict[st
     """What each layer of a network costs, or of weights (a name or a file), whose experts are their own."""
     from dataclasses import asdict
 
-    from condconv_mlx.checkpoint import list_weights, load_model
+    from condconv_mlx.checkpoint import list_weights
+    from condconv_mlx.convert import HUB_MODELS, load_any
 
-    saved = name in list_weights() or name.endswith(".safetensors")
-    model: Any = load_model(name) if saved else _create(name, experts)
+    model: Any
+    if known := HUB_MODELS.get(name):
+        # Nothing has to be fetched to count it.
+        model = _create(known.network, known.experts)
+        size = size or known.size
+    else:
+        saved = name in list_weights() or name.endswith(".safetensors")
+        model = load_any(name) if saved else _create(name, experts)
     counted, shape = _count(model, size)
     return {
         "name": name,
@@ -159,11 +166,10 @@ def _classes(name: str) -> dict[str, int]:
 def _count(model: Any, size: int | None) -> tuple[Any, list[int]]:
     """The complexity of a model, and the shape of the image that it was counted for."""
     from condconv_mlx.complexity import count
-    from condconv_mlx.models import image_size
+    from condconv_mlx.models import input_shape
 
-    side = size or model.info.get("input", {}).get("size") or image_size(model.config["name"])
-    shape = [side, side, model.config.get("in_channels", 3)]
-    return count(model, shape), shape
+    shape = input_shape(model, size)
+    return count(model, shape), list(shape)
 
 
 def _row(weights: dict[str, Any]) -> tuple[str, ...]:

@@ -5,9 +5,10 @@ import json
 import sys
 from typing import Any
 
+from condconv_mlx.cli.arguments import at_least_one
+from condconv_mlx.cli.download import add_yes, confirm_download
 from condconv_mlx.tables import aligned
 
-DEFAULT_SIZE = 32
 EXAMPLE = """\
 examples:
   condconv-mlx tune --model condconv_small_cifar10 --batch 64
@@ -33,16 +34,17 @@ def add_parser(subparsers: Any) -> None:
         "--model", help="shipped weights or an architecture, by its name in condconv-mlx models, or a safetensors file"
     )
     parser.add_argument(
-        "--batch", type=_at_least_1, nargs="+", metavar="N", help="images at a time; several are measured each"
+        "--batch", type=at_least_one, nargs="+", metavar="N", help="images at a time; several are measured each"
     )
     parser.add_argument(
-        "--size", type=_at_least_1, help=f"height and width of an image (default: the model's own, else {DEFAULT_SIZE})"
+        "--size", type=at_least_one, help="height and width of an image (default: what the model is made for)"
     )
     parser.add_argument(
         "--dtype", choices=("float32", "float16", "bfloat16"), default="float32", help="default: float32"
     )
     parser.add_argument("--clear", action="store_true", help="first forget what was measured on this device")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    add_yes(parser)
     parser.set_defaults(run=run, fail=parser.error)
 
 
@@ -71,17 +73,18 @@ def _layers(args: argparse.Namespace) -> dict[Any, int]:
     """The cases of the model in the batches asked for, and how many layers have each."""
     import mlx.core as mx
 
-    from condconv_mlx.checkpoint import load_model
-    from condconv_mlx.models import create_model, list_models
+    from condconv_mlx.convert import load_any
+    from condconv_mlx.models import create_model, input_shape, list_models
     from condconv_mlx.tuning import find_cases
 
-    model = create_model(args.model) if args.model in list_models() else load_model(args.model)
+    confirm_download(args.model, args.yes)
+    model = create_model(args.model) if args.model in list_models() else load_any(args.model)
     dtype = getattr(mx, args.dtype)
     model.set_dtype(dtype)
-    size = args.size or model.info.get("input", {}).get("size", DEFAULT_SIZE)
+    shape = input_shape(model, args.size)
     layers: dict[Any, int] = {}
     for batch in args.batch:
-        layers |= find_cases(model, mx.zeros((batch, size, size, model.config["in_channels"]), dtype=dtype))
+        layers |= find_cases(model, mx.zeros((batch, *shape), dtype=dtype))
     if not layers:
         raise ValueError(f"{args.model} has no CondConv layer: there is nothing to tune")
     return layers
@@ -218,9 +221,3 @@ def _choice(result: Any) -> str:
 
 def _cases(number: int) -> str:
     return "1 case" if number == 1 else f"{number} cases"
-
-
-def _at_least_1(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f'must be a number above 0, got "{text}"')
-    return int(text)

@@ -29,9 +29,14 @@ def list_models() -> list[str]:
     return sorted(_BUILDERS)
 
 
-def image_size(name: str) -> int:
-    """Side of the square images that a network is made for by default, in pixels."""
-    return _IMAGE_SIZES.get(name, 224)
+def input_shape(model: nn.Module, size: int | None = None) -> tuple[int, int, int]:
+    """(H, W, C) of the square images that a model from `create_model` takes, without the batch.
+
+    `size` is its side in pixels; by default what the model was trained on, else what its architecture is made for.
+    """
+    config, info = model.config, model.info
+    side = size or info.get("input", {}).get("size") or _IMAGE_SIZES.get(config["name"], 224)
+    return side, side, config.get("in_channels", 3)
 
 
 def create_model(name: str, *, num_classes: int = 10, num_experts: int | None = 8, **options: Any) -> nn.Module:

@@ -40,7 +40,7 @@ def test_version(capsys):
         ([], "COMMAND"),
         (["fly"], "fly"),
         (["predict"], "IMAGE"),
-        (["predict", "cat.jpg", "--top", "0"], "at least 1"),
+        (["predict", "cat.jpg", "--top", "0"], "number above 0"),
         (["app", "--port", "99999"], "1 to 65535"),
         (["app", "--port", "web"], "1 to 65535"),
         (["doctor", "--fast"], "--fast"),

@@ -62,9 +62,17 @@ def test_weights_by_layer(weights, monkeypatch, capsys):
         assert (printed["network"], printed["experts"]) == ("condconv_small", 4)
 
 
+def test_weights_of_the_hub_are_counted_without_them(monkeypatch, capsys):
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    assert cli.main(["models", "tf_efficientnet_cc_b1_8e"]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0] == "tf_efficientnet_cc_b1_8e, 8 experts, for one image of 240×240×3"
+    assert shown[-1].split()[-1] == "39,715,968"
+
+
 def test_wrong_arguments(capsys):
     assert cli.main(["models", "mobilenet-v2"]) == 1
     assert "Did you mean mobilenet_v2" in capsys.readouterr().err
     assert cli.main(["models", "--experts", "0"]) == 2
     assert cli.main(["models", "--size", "x"]) == 2
-    assert "at least 1, got" in capsys.readouterr().err
+    assert "number above 0" in capsys.readouterr().err

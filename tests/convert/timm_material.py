@@ -12,6 +12,13 @@ from condconv_mlx.bench.peers import without_torchvision_operators
 from condconv_mlx.checkpoint import named_arrays, write_arrays
 from condconv_mlx.convert.from_timm import timm_arrays
 
+# Stem, router and experts, of which the stored answer has the gradients, for images seen with a cotangent of seed 1.
+GRADIENTS = (
+    "conv_stem.weight",
+    "blocks.4.0.routing_fn.weight",
+    "blocks.4.0.conv_dw.weight",
+    "blocks.6.0.routing_fn.bias",
+)
 FIXTURE = Path(__file__).parent / "tf_efficientnet_cc_b0_4e.npz"
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from condconv_mlx.bench.peers import without_torchvision_operators
 from condconv_mlx.data import Box, default_crop, fit_image, normalise
 
 # (width, height), size and crop; what timm 1.0.31 makes of it with "bicubic": the sum, and three pixels.
@@ -40,19 +41,8 @@ def test_pixels_are_those_of_timm(
 @pytest.fixture(scope="module")
 def create_transform() -> Any:
     torch = pytest.importorskip("torch")
-    # timm imports torchvision, whose operators may not be compiled in; it does not need them here.
-    register = torch.library.register_fake
-
-    def register_fake(name: Any, *rest: Any, **options: Any) -> Any:
-        if str(name).startswith("torchvision::"):
-            return lambda function: function
-        return register(name, *rest, **options)
-
-    torch.library.register_fake = register_fake
-    try:
+    with without_torchvision_operators(torch):
         return pytest.importorskip("timm.data").create_transform
-    finally:
-        torch.library.register_fake = register
 
 
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])

@@ -8,7 +8,6 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -263,19 +262,11 @@ def _tuning() -> dict[str, Any]:
 
 def _datasets() -> dict[str, str | None]:
     """Where each data set lies on this machine."""
-    from condconv_mlx.data import cache_dir, cifar10, fashion_mnist
+    from condconv_mlx.data import cache_dir, cifar, mnist
 
-    cifar_folder = cache_dir() / "cifar10"
-    names = (cifar10.ARCHIVE, cifar10.ARCHIVE.removesuffix(".gz"), cifar10.FOLDER)
-    fashion_folders = (cache_dir() / "fashion-mnist", fashion_mnist.SYSTEM_FOLDER)
-    return {
-        "cifar10": next((str(cifar_folder / name) for name in names if (cifar_folder / name).exists()), None),
-        "fashion_mnist": next((str(folder) for folder in fashion_folders if _holds(folder, fashion_mnist.MD5)), None),
-    }
-
-
-def _holds(folder: Path, names: Iterable[str]) -> bool:
-    return all((folder / name).exists() or (folder / name.removesuffix(".gz")).exists() for name in names)
+    sets = (cifar.CIFAR10, cifar.CIFAR100, mnist.FASHION_MNIST, mnist.MNIST)
+    places = {files.name: files.place(cache_dir()) for files in sets}
+    return {name: str(place) if place else None for name, place in places.items()}
 
 
 def _weights() -> list[str]:

@@ -5,8 +5,8 @@ import hashlib
 import http.client
 import os
 import ssl
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 from urllib.error import HTTPError
@@ -26,11 +26,18 @@ class _Failed(Exception):
     """Why a download did not come through."""
 
 
-def fetch(base_url: str, md5: dict[str, str], folder: Path, title: str, progress: bool = True) -> None:
-    """Download the files named by `md5` (name -> checksum) from `base_url` into `folder`.
+def fetch(
+    base_url: str,
+    md5: dict[str, str],
+    folder: Path,
+    title: str,
+    progress: bool = True,
+    mirrors: Sequence[str] = (),
+) -> None:
+    """Download the files named by `md5` (name -> checksum) from `base_url`, else from a mirror, into `folder`.
 
-    Each is written to NAME.part, which a later call goes on with, checked and renamed. Raises DataError with the
-    addresses and the folder, so that the files can be brought some other way.
+    Each is written to NAME.part, which the next mirror or a later call goes on with, checked and renamed. Raises
+    DataError with the addresses and the folder, so that the files can be brought some other way.
     """
     urls = {name: f"{base_url.rstrip('/')}/{name}" for name in md5}
     for name, url in urls.items():
@@ -39,7 +46,8 @@ def fetch(base_url: str, md5: dict[str, str], folder: Path, title: str, progress
             folder.mkdir(parents=True, exist_ok=True)
             with _part_of(target) as part:
                 if not target.exists():
-                    _download(url, target, part, md5[name], progress)
+                    addresses = [url, *(f"{mirror.rstrip('/')}/{name}" for mirror in mirrors)]
+                    _download_from_any(addresses, target, part, md5[name], progress)
         except (_Failed, OSError, http.client.HTTPException, ValueError) as error:
             left = [url for name, url in urls.items() if not (folder / name).exists()]
             raise DataError(
@@ -62,6 +70,15 @@ def _part_of(target: Path) -> Iterator[BinaryIO]:
         finally:
             if path.exists() and path.stat().st_size == 0:
                 path.unlink()
+
+
+def _download_from_any(urls: list[str], target: Path, part: BinaryIO, md5: str, progress: bool) -> None:
+    *others, last = urls
+    for url in others:
+        with suppress(_Failed, OSError, http.client.HTTPException, ValueError):
+            _download(url, target, part, md5, progress)
+            return
+    _download(last, target, part, md5, progress)
 
 
 def _download(url: str, target: Path, part: BinaryIO, md5: str, progress: bool) -> None:

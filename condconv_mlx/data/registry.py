@@ -2,12 +2,17 @@
 
 from pathlib import Path
 
-from condconv_mlx.data.cifar10 import load_cifar10
+from condconv_mlx.data.cifar import load_cifar10, load_cifar100
 from condconv_mlx.data.dataset import DataError, Dataset
-from condconv_mlx.data.fashion_mnist import load_fashion_mnist
 from condconv_mlx.data.folder import load_folder
+from condconv_mlx.data.mnist import load_fashion_mnist, load_mnist
 
-DATASETS = {"cifar10": load_cifar10, "fashion_mnist": load_fashion_mnist}
+DATASETS = {
+    "cifar10": load_cifar10,
+    "cifar100": load_cifar100,
+    "fashion_mnist": load_fashion_mnist,
+    "mnist": load_mnist,
+}
 
 
 def list_datasets() -> list[str]:
@@ -16,7 +21,7 @@ def list_datasets() -> list[str]:
 
 
 def load_dataset(spec: str, cache_dir: Path | None = None, progress: bool = True) -> Dataset:
-    """Load "cifar10", "fashion_mnist" or "folder:PATH", from `cache_dir` where it is there already.
+    """Load a data set by its name in `list_datasets`, or "folder:PATH", from `cache_dir` where it is there already.
 
     `progress` shows a bar on standard error while files are fetched or decoded. Raises DataError.
     """

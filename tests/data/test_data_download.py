@@ -113,6 +113,26 @@ def test_only_what_is_missing_is_named(server: Server, tmp_path: Path) -> None:
     assert (tmp_path / "one.gz").exists()
 
 
+def test_a_mirror_serves_where_the_first_address_does_not(server: Server, nowhere: str, tmp_path: Path) -> None:
+    server.files["set.bin"] = CONTENT
+    fetch(nowhere, {"set.bin": MD5}, tmp_path, "The set", progress=False, mirrors=[server.url])
+    assert (tmp_path / "set.bin").read_bytes() == CONTENT
+
+
+def test_a_mirror_goes_on_where_the_first_address_broke_off(server: Server, tmp_path: Path) -> None:
+    server.files["set.bin"] = CONTENT
+    server.cut, server.cuts = 100_000, 3
+    fetch(server.url, {"set.bin": MD5}, tmp_path, "The set", progress=False, mirrors=[server.url + "/"])
+    assert (tmp_path / "set.bin").read_bytes() == CONTENT
+    assert server.requests[-1] == ("set.bin", "bytes=300000-")
+
+
+def test_all_mirrors_fail(server: Server, nowhere: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=f"answered 404 .* fetch {nowhere}/set.bin some other way"):
+        fetch(nowhere, {"set.bin": MD5}, tmp_path, "The set", progress=False, mirrors=[nowhere, server.url])
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("url", ["no address", "gopher://localhost"])
 def test_an_address_that_is_none(url: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="could not be downloaded"):

@@ -1,4 +1,4 @@
-"""CIFAR-10 and Fashion-MNIST from tiny files of the true format, and the names `load_dataset` takes."""
+"""CIFAR-10, CIFAR-100, MNIST and Fashion-MNIST from tiny files of the true format; the names `load_dataset` takes."""
 
 import gzip
 import hashlib
@@ -6,15 +6,17 @@ import io
 import struct
 import sys
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from data_server import Server
 
-from condconv_mlx.data import DataError, cache_dir, cifar10, fashion_mnist, list_datasets, load_dataset
+from condconv_mlx.data import DataError, cache_dir, cifar, list_datasets, load_dataset, mnist
 
 RECORDS = 5
+CIFAR100_COUNTS = {"train.bin": 12, "test.bin": 4}
 FASHION_COUNTS = {"train": 7, "t10k": 3}
 
 
@@ -27,21 +29,45 @@ def cifar_batches() -> dict[str, bytes]:
     return {name: array.tobytes() for name, array in records.items()}
 
 
-def archive(files: dict[str, bytes], mode: str = "w:gz") -> bytes:
+def cifar100_files() -> dict[str, bytes]:
+    rng = np.random.default_rng(2)
+    records = {name: rng.integers(0, 256, (count, 3074), dtype=np.uint8) for name, count in CIFAR100_COUNTS.items()}
+    for array in records.values():
+        array[:, 0] %= 20
+        array[:, 1] %= 100
+    return {name: array.tobytes() for name, array in records.items()}
+
+
+def archive(files: dict[str, bytes], folder: str = "cifar-10-batches-bin") -> bytes:
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode=mode) as tar:  # type: ignore[call-overload]
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
         for name, content in files.items():
-            entry = tarfile.TarInfo(f"cifar-10-batches-bin/{name}")
+            entry = tarfile.TarInfo(f"{folder}/{name}")
             entry.size = len(content)
             tar.addfile(entry, io.BytesIO(content))
     return buffer.getvalue()
 
 
 @pytest.fixture
-def cifar(monkeypatch: pytest.MonkeyPatch) -> bytes:
+def cifar10(monkeypatch: pytest.MonkeyPatch) -> bytes:
     content = archive({"batches.meta.txt": b"airplane\n", **cifar_batches(), "readme.html": b"<html>"})
-    monkeypatch.setattr(cifar10, "RECORDS", RECORDS)
-    monkeypatch.setattr(cifar10, "MD5", hashlib.md5(content).hexdigest())
+    small = replace(
+        cifar.CIFAR10,
+        md5=hashlib.md5(content).hexdigest(),
+        train=dict.fromkeys(cifar.CIFAR10.train, RECORDS),
+        test=dict.fromkeys(cifar.CIFAR10.test, RECORDS),
+    )
+    monkeypatch.setattr(cifar, "CIFAR10", small)
+    return content
+
+
+@pytest.fixture
+def cifar100(monkeypatch: pytest.MonkeyPatch) -> bytes:
+    names = {"fine_label_names.txt": b"apple\n", "coarse_label_names.txt": b"aquatic_mammals\n"}
+    content = archive({**names, **cifar100_files()}, "cifar-100-binary")
+    train, test = ({name: CIFAR100_COUNTS[name]} for name in CIFAR100_COUNTS)
+    small = replace(cifar.CIFAR100, md5=hashlib.md5(content).hexdigest(), train=train, test=test)
+    monkeypatch.setattr(cifar, "CIFAR100", small)
     return content
 
 
@@ -58,13 +84,22 @@ def fashion_arrays() -> dict[str, np.ndarray]:
     return arrays
 
 
+def idx_files(monkeypatch: pytest.MonkeyPatch, name: str, system: Path | None) -> dict[str, bytes]:
+    files = {name: gzip.compress(idx(array)) for name, array in fashion_arrays().items()}
+    md5 = {name: hashlib.md5(files[name]).hexdigest() for name in files}
+    small = replace(getattr(mnist, name), md5=md5, train=7, test=3, system_folder=system)
+    monkeypatch.setattr(mnist, name, small)
+    return files
+
+
 @pytest.fixture
 def fashion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
-    files = {name: gzip.compress(idx(array)) for name, array in fashion_arrays().items()}
-    monkeypatch.setattr(fashion_mnist, "COUNTS", FASHION_COUNTS)
-    monkeypatch.setattr(fashion_mnist, "MD5", {name: hashlib.md5(files[name]).hexdigest() for name in files})
-    monkeypatch.setattr(fashion_mnist, "SYSTEM_FOLDER", tmp_path / "system")
-    return files
+    return idx_files(monkeypatch, "FASHION_MNIST", tmp_path / "system")
+
+
+@pytest.fixture
+def digits(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
+    return idx_files(monkeypatch, "MNIST", None)
 
 
 def put(folder: Path, files: dict[str, bytes]) -> Path:
@@ -85,9 +120,9 @@ def check_cifar(cache: Path) -> None:
     assert found.train_images[5, 3, 7].tolist() == [record[1 + plane * 1024 + 3 * 32 + 7] for plane in range(3)]
 
 
-def check_fashion(cache: Path) -> None:
-    found = load_dataset("fashion_mnist", cache, progress=False)
-    assert found.name == "fashion_mnist" and found.labels[9] == "Ankle boot" and len(found.labels) == 10
+def check_fashion(cache: Path, name: str = "fashion_mnist", last: str = "Ankle boot") -> None:
+    found = load_dataset(name, cache, progress=False)
+    assert found.name == name and found.labels[9] == last and len(found.labels) == 10
     arrays = fashion_arrays()
     np.testing.assert_array_equal(found.train_images[..., 0], arrays["train-images-idx3-ubyte.gz"])
     np.testing.assert_array_equal(found.train_labels, arrays["train-labels-idx1-ubyte.gz"])
@@ -98,8 +133,9 @@ def check_fashion(cache: Path) -> None:
 
 
 def test_names() -> None:
-    assert list_datasets() == ["cifar10", "fashion_mnist"]
-    with pytest.raises(DataError, match="unknown data set 'cifar': choose cifar10, fashion_mnist or folder:PATH"):
+    assert list_datasets() == ["cifar10", "cifar100", "fashion_mnist", "mnist"]
+    choices = "choose cifar10, cifar100, fashion_mnist, mnist or folder:PATH"
+    with pytest.raises(DataError, match=f"unknown data set 'cifar': {choices}"):
         load_dataset("cifar")
     with pytest.raises(DataError, match="names no folder"):
         load_dataset("folder:")
@@ -108,24 +144,24 @@ def test_names() -> None:
 
 
 def test_cifar_is_downloaded_once(
-    cifar: bytes, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cifar10: bytes, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CONDCONV_MLX_CIFAR10_URL", server.url)
-    server.files["cifar-10-binary.tar.gz"] = cifar
+    server.files["cifar-10-binary.tar.gz"] = cifar10
     check_cifar(tmp_path)
     check_cifar(tmp_path)
     assert len(server.requests) == 1
     assert [file.name for file in (tmp_path / "cifar10").iterdir()] == ["cifar-10-binary.tar.gz"]
 
 
-def test_cifar_as_a_browser_may_leave_it(cifar: bytes, tmp_path: Path) -> None:
-    put(tmp_path / "tar/cifar10", {"cifar-10-binary.tar": gzip.decompress(cifar)})
+def test_cifar_as_a_browser_may_leave_it(cifar10: bytes, tmp_path: Path) -> None:
+    put(tmp_path / "tar/cifar10", {"cifar-10-binary.tar": gzip.decompress(cifar10)})
     check_cifar(tmp_path / "tar")
     put(tmp_path / "folder/cifar10/cifar-10-batches-bin", cifar_batches())
     check_cifar(tmp_path / "folder")
 
 
-def test_cifar_offline(cifar: bytes, nowhere: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cifar_offline(cifar10: bytes, nowhere: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONDCONV_MLX_CIFAR10_URL", nowhere)
     with pytest.raises(DataError) as caught:
         load_dataset("cifar10", tmp_path, progress=False)
@@ -134,14 +170,14 @@ def test_cifar_offline(cifar: bytes, nowhere: str, tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.parametrize("share", [0, 0.01, 0.5, 0.99])
-def test_cifar_cut_short(share: float, cifar: bytes, tmp_path: Path) -> None:
-    put(tmp_path / "cifar10", {"cifar-10-binary.tar.gz": cifar[: int(len(cifar) * share)]})
+def test_cifar_cut_short(share: float, cifar10: bytes, tmp_path: Path) -> None:
+    put(tmp_path / "cifar10", {"cifar-10-binary.tar.gz": cifar10[: int(len(cifar10) * share)]})
     with pytest.raises(DataError, match=r"cifar-10-binary\.tar\.gz is damaged \(.*\): delete it"):
         load_dataset("cifar10", tmp_path)
 
 
-def test_cifar_with_a_flipped_bit(cifar: bytes, tmp_path: Path) -> None:
-    broken = bytearray(cifar)
+def test_cifar_with_a_flipped_bit(cifar10: bytes, tmp_path: Path) -> None:
+    broken = bytearray(cifar10)
     broken[len(broken) // 2] ^= 1
     put(tmp_path / "cifar10", {"cifar-10-binary.tar.gz": bytes(broken)})
     with pytest.raises(DataError, match="is damaged") as caught:
@@ -152,13 +188,16 @@ def test_cifar_with_a_flipped_bit(cifar: bytes, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"data_batch_3.bin": b"\1" * (RECORDS * 3073 - 1)}, f"a batch of {RECORDS * 3073 - 1} bytes, wanted 5 × 3073"),
-        ({"data_batch_3.bin": b"\1" * (RECORDS * 3073 + 9)}, f"a batch of {RECORDS * 3073 + 1} bytes"),
+        (
+            {"data_batch_3.bin": b"\1" * (RECORDS * 3073 - 1)},
+            rf"data_batch_3\.bin of {RECORDS * 3073 - 1} bytes, wanted 5 × 3073",
+        ),
+        ({"data_batch_3.bin": b"\1" * (RECORDS * 3073 + 9)}, f"of {RECORDS * 3073 + 1} bytes"),
         ({"test_batch.bin": b"\x0a" * (RECORDS * 3073)}, "class 10, wanted 0 to 9"),
         ({"test_batch.bin": None}, r"no test_batch\.bin"),
     ],
 )
-def test_cifar_of_another_shape(change: dict[str, bytes | None], reason: str, cifar: bytes, tmp_path: Path) -> None:
+def test_cifar_of_another_shape(change: dict[str, bytes | None], reason: str, cifar10: bytes, tmp_path: Path) -> None:
     files = {name: content for name, content in {**cifar_batches(), **change}.items() if content is not None}
     put(tmp_path / "archive/cifar10", {"cifar-10-binary.tar.gz": archive(files)})
     with pytest.raises(DataError, match=reason):
@@ -168,7 +207,7 @@ def test_cifar_of_another_shape(change: dict[str, bytes | None], reason: str, ci
         load_dataset("cifar10", tmp_path / "folder")
 
 
-def test_cifar_archives_with_links_are_refused(cifar: bytes, tmp_path: Path) -> None:
+def test_cifar_archives_with_links_are_refused(cifar10: bytes, tmp_path: Path) -> None:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
         for name in cifar_batches():
@@ -178,6 +217,121 @@ def test_cifar_archives_with_links_are_refused(cifar: bytes, tmp_path: Path) -> 
     put(tmp_path / "cifar10", {"cifar-10-binary.tar.gz": buffer.getvalue()})
     with pytest.raises(DataError, match="is damaged"):
         load_dataset("cifar10", tmp_path)
+
+
+def check_cifar100(cache: Path) -> None:
+    found = load_dataset("cifar100", cache, progress=False)
+    assert found.name == "cifar100" and len(set(found.labels)) == 100 and found.labels == sorted(found.labels)
+    assert (found.labels[0], found.labels[51], found.labels[99]) == ("apple", "mushroom", "worm")
+    assert found.train_images.shape == (12, 32, 32, 3) and found.test_images.shape == (4, 32, 32, 3)
+    for labels, images, name in (
+        (found.train_labels, found.train_images, "train.bin"),
+        (found.test_labels, found.test_images, "test.bin"),
+    ):
+        records = np.frombuffer(cifar100_files()[name], dtype=np.uint8).reshape(-1, 3074)
+        # The second byte is the fine class.
+        np.testing.assert_array_equal(labels, records[:, 1])
+        np.testing.assert_array_equal(images[:, 3, 7, 2], records[:, 2 + 2 * 1024 + 3 * 32 + 7])
+
+
+def test_cifar100_is_downloaded_once(
+    cifar100: bytes, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONDCONV_MLX_CIFAR100_URL", server.url)
+    server.files["cifar-100-binary.tar.gz"] = cifar100
+    check_cifar100(tmp_path)
+    check_cifar100(tmp_path)
+    assert server.requests == [("cifar-100-binary.tar.gz", None)]
+
+
+def test_a_broken_download_of_cifar100_goes_on(
+    cifar100: bytes, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONDCONV_MLX_CIFAR100_URL", server.url)
+    server.files["cifar-100-binary.tar.gz"] = cifar100
+    server.cut, server.cuts = 10_000, 1
+    check_cifar100(tmp_path)
+    assert [wanted for _, wanted in server.requests] == [None, "bytes=10000-"]
+
+
+def test_cifar100_unpacked(cifar100: bytes, tmp_path: Path) -> None:
+    put(tmp_path / "tar/cifar100", {"cifar-100-binary.tar": gzip.decompress(cifar100)})
+    check_cifar100(tmp_path / "tar")
+    put(tmp_path / "folder/cifar100/cifar-100-binary", cifar100_files())
+    check_cifar100(tmp_path / "folder")
+
+
+def test_cifar100_offline(cifar100: bytes, nowhere: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONDCONV_MLX_CIFAR100_URL", nowhere)
+    with pytest.raises(DataError, match=f"{nowhere}/cifar-100-binary.tar.gz .* put it in {tmp_path / 'cifar100'}"):
+        load_dataset("cifar100", tmp_path, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"train.bin": b"\1" * (12 * 3073)}, rf"train\.bin of {12 * 3073} bytes, wanted 12 × 3074"),
+        ({"test.bin": b"\x64" * (4 * 3074)}, "class 100, wanted 0 to 99"),
+        ({"test.bin": None}, r"no test\.bin"),
+    ],
+)
+def test_cifar100_of_another_shape(
+    change: dict[str, bytes | None], reason: str, cifar100: bytes, tmp_path: Path
+) -> None:
+    files = {name: content for name, content in {**cifar100_files(), **change}.items() if content is not None}
+    put(tmp_path / "cifar100", {"cifar-100-binary.tar.gz": archive(files, "cifar-100-binary")})
+    with pytest.raises(DataError, match=reason):
+        load_dataset("cifar100", tmp_path)
+
+
+def test_mnist_is_downloaded_once(
+    digits: dict[str, bytes], server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONDCONV_MLX_MNIST_URL", server.url)
+    server.files.update(digits)
+    check_fashion(tmp_path, "mnist", "9")
+    check_fashion(tmp_path, "mnist", "9")
+    assert sorted(name for name, _ in server.requests) == sorted(digits)
+    assert sorted(file.name for file in (tmp_path / "mnist").iterdir()) == sorted(digits)
+
+
+def test_mnist_from_its_mirror(
+    digits: dict[str, bytes], nowhere: str, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mnist, "MNIST", replace(mnist.MNIST, urls=(nowhere, server.url)))
+    server.files.update(digits)
+    check_fashion(tmp_path, "mnist", "9")
+
+
+def test_mnist_offline_names_all_files(
+    digits: dict[str, bytes], nowhere: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONDCONV_MLX_MNIST_URL", nowhere)
+    with pytest.raises(DataError, match="MNIST is not here and could not be downloaded") as caught:
+        load_dataset("mnist", tmp_path, progress=False)
+    assert all(f"{nowhere}/{name}" in str(caught.value) for name in digits)
+    assert f"put them in {tmp_path / 'mnist'}" in str(caught.value)
+
+
+def test_mnist_of_wrong_shape(digits: dict[str, bytes], tmp_path: Path) -> None:
+    wrong = gzip.compress(idx(np.zeros((7, 28, 27), dtype=np.uint8)))
+    put(tmp_path / "mnist", {**digits, "train-images-idx3-ubyte.gz": wrong})
+    with pytest.raises(DataError, match=r"train-images-idx3-ubyte\.gz is no idx file of 7 × 28 × 28 bytes"):
+        load_dataset("mnist", tmp_path)
+
+
+def test_where_the_sets_lie(
+    cifar100: bytes, digits: dict[str, bytes], fashion: dict[str, bytes], tmp_path: Path
+) -> None:
+    assert cifar.CIFAR100.place(tmp_path) is None and mnist.MNIST.place(tmp_path) is None
+    put(tmp_path / "cifar100", {"cifar-100-binary.tar": b""})
+    assert cifar.CIFAR100.place(tmp_path) == tmp_path / "cifar100/cifar-100-binary.tar"
+    put(tmp_path / "mnist", {name: content for name, content in digits.items() if "t10k-labels" not in name})
+    assert mnist.MNIST.place(tmp_path) is None
+    put(tmp_path / "mnist", {name.removesuffix(".gz"): b"" for name in digits})
+    assert mnist.MNIST.place(tmp_path) == tmp_path / "mnist"
+    put(tmp_path / "system", fashion)
+    assert mnist.FASHION_MNIST.place(tmp_path) == tmp_path / "system"
 
 
 def test_fashion_is_downloaded_once(

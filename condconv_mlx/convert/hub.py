@@ -7,6 +7,7 @@ HF_HUB_OFFLINE forbids the network, as everywhere else where the hub is used.
 import errno
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -97,12 +98,14 @@ def cached(name: str) -> Path | None:
     return Path(found) if isinstance(found, str) else None
 
 
-def fetch(name: str, *, progress: bool = True) -> Path:
+def fetch(name: str, *, progress: bool = True, report: Callable[[int, int], None] | None = None) -> Path:
     """The file of weights on this machine, downloaded unless it is there already. `config.json` lies beside it.
 
     Args:
         name: one of `HUB_MODELS`, with or without ".in1k".
         progress: show a bar, on standard error and only in a terminal.
+        report: called in place of the bar, with the bytes that are here and those of the whole file. They never go
+            down; the call may come from a thread of the library's.
 
     Raises:
         ValueError: for an unknown name.
@@ -113,7 +116,7 @@ def fetch(name: str, *, progress: bool = True) -> Path:
         return found
     # The library lets errors of its HTTP client through, and that client is another package from version to version.
     try:
-        return _download(model, progress)
+        return _download(model, _bar(progress, report))
     except Exception as error:
         raise HubError(
             f"{model.architecture}{TAG} ({model.megabytes} MB) is not here and could not be downloaded from "
@@ -150,24 +153,41 @@ def preprocessing(name: str, folder: Path | None = None) -> dict[str, Any]:
         raise HubError(f"{path} is damaged: remove it, and what is known of {model.architecture} is used") from error
 
 
-def _download(model: HubModel, progress: bool) -> Path:
-    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
-    from huggingface_hub.errors import RemoteEntryNotFoundError
+def _bar(progress: bool, report: Callable[[int, int], None] | None = None) -> Any:
+    """A class of bars for the library: None is its own, the others are silent."""
+    if progress and report is None:
+        return None
     from huggingface_hub.utils import tqdm
 
-    class NoBar(tqdm):
+    most = 0
+
+    class Silent(tqdm):
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **{**kwargs, "disable": True})
+
+        def update(self, n: float | None = 1) -> None:
+            nonlocal most
+            # Disabled, a bar does not count. There may be two of one file: what has arrived, and what is written.
+            self.n += n or 0
+            most = max(most, int(self.n))
+            if report and self.total:
+                report(min(most, int(self.total)), int(self.total))
+
+    return Silent
+
+
+def _download(model: HubModel, bar: Any) -> Path:
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+    from huggingface_hub.errors import RemoteEntryNotFoundError
 
     endpoint = _endpoint()
     # This fails at once where there is no network; a download would try again for half a minute, and say so each time.
     get_hf_file_metadata(hf_hub_url(model.repo, WEIGHTS, endpoint=endpoint), endpoint=endpoint)
     # First, so that it is there whenever the weights are.
     try:
-        hf_hub_download(model.repo, CONFIG, endpoint=endpoint, tqdm_class=NoBar)
+        hf_hub_download(model.repo, CONFIG, endpoint=endpoint, tqdm_class=_bar(False))
     except RemoteEntryNotFoundError:
         pass
-    bar = None if progress else NoBar
     return Path(hf_hub_download(model.repo, WEIGHTS, endpoint=endpoint, tqdm_class=bar))
 
 

@@ -187,6 +187,17 @@ def test_no_progress_where_none_is_wanted(
     assert capsys.readouterr() == ("", "")
 
 
+@pytest.mark.usefixtures("impatient")
+def test_progress_may_be_reported(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    server.cuts = [500_000]
+    told: list[tuple[int, int]] = []
+    fetch(NAME, report=lambda done, total: told.append((done, total)))
+    done = [bytes for bytes, _ in told]
+    assert done == sorted(done) and len(set(done)) > 5
+    assert told[-1] == (len(CONTENT), len(CONTENT)) and {total for _, total in told} == {len(CONTENT)}
+    assert capsys.readouterr() == ("", "")
+
+
 def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """A process of its own, because the library reads its variables when it is imported."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}

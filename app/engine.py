@@ -8,18 +8,23 @@ from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
 T = TypeVar("T")
 BATCH = 64
-KEPT_MODELS = 4
+# What a network computes on the way grows with the pixels: 64 images of 64 × 64, 5 of 224 × 224.
+BATCH_PIXELS = 2**18
+# Of all models together. The largest of the published ones takes 160 MB.
+KEPT_BYTES = 2**29
 KEPT_ANSWERS = 4096
 
 _thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="mlx")
-# Both are touched by that thread alone. A model is kept with the signature of its file, an answer by model and pixels.
-_models: OrderedDict[str, tuple[tuple[int, int], Any]] = OrderedDict()
+# Both are touched by that thread alone. A model is kept with the signature of its file and the bytes that it takes, an
+# answer by model and pixels.
+_models: OrderedDict[str, tuple[tuple[int, int], Any, int]] = OrderedDict()
 _answers: OrderedDict[tuple[str, tuple[int, int], bytes], "_One"] = OrderedDict()
 
 
@@ -41,6 +46,23 @@ class Card:
     measured_on: str
     crop: float | None = None
     interpolation: str = "lanczos"
+
+
+@dataclass(frozen=True)
+class Published:
+    """Weights on the Hugging Face hub, without loading them.
+
+    `network` is its name for people. `source` is the repository, less "https://". `here` tells whether the weights are
+    on this machine.
+    """
+
+    name: str
+    network: str
+    num_experts: int | None
+    megabytes: int
+    source: str
+    here: bool
+    dataset: str = "imagenet"
 
 
 @dataclass(frozen=True)
@@ -82,8 +104,13 @@ class _One:
 
 
 def models() -> list[str]:
-    """Names of the weights that can be chosen."""
+    """Names of the weights that can be chosen: those that are shipped, then those of `published`."""
     return _call(_list)
+
+
+def published() -> dict[str, Published]:
+    """Weights that may have to be downloaded first (`condconv_mlx.app.downloads`), by name. Uses no network."""
+    return _call(_published)
 
 
 def describe(name: str) -> Card:
@@ -119,23 +146,58 @@ def _prepared(work: Callable[..., T], *arguments: Any) -> T:
 def _list() -> list[str]:
     from condconv_mlx.checkpoint import list_weights
 
-    return list_weights()
+    return [*list_weights(), *_published()]
+
+
+def _published() -> dict[str, Published]:
+    from condconv_mlx.checkpoint import list_weights
+    from condconv_mlx.convert.hub import HUB_MODELS, cached
+
+    return {
+        name: Published(
+            name=name,
+            network=f"EfficientNet-{model.network.rsplit('_', 1)[1].upper()}",
+            num_experts=model.experts,
+            megabytes=model.megabytes,
+            source=f"huggingface.co/{model.repo}",
+            here=cached(name) is not None,
+        )
+        for name, model in HUB_MODELS.items()
+        # A file of one's own goes first, as on the command line.
+        if name not in list_weights()
+    }
 
 
 def _load(name: str) -> tuple[Any, tuple[int, int]]:
-    from condconv_mlx.checkpoint import CheckpointError, load_model, weights_folder
+    from condconv_mlx.checkpoint import CheckpointError, named_arrays
+    from condconv_mlx.convert import load_any
 
     try:
-        status = (weights_folder() / f"{name}.safetensors").stat()
+        status = _file(name).stat()
     except OSError as error:
         raise CheckpointError(f"The weights of {name} are no longer there.") from error
     signature = (status.st_mtime_ns, status.st_size)
     if name not in _models or _models[name][0] != signature:
-        _models[name] = (signature, load_model(name))
-        while len(_models) > KEPT_MODELS:
+        # First, so that there is room while it is loaded.
+        _models.pop(name, None)
+        model = load_any(name, progress=False)
+        _models[name] = (signature, model, sum(array.nbytes for array in named_arrays(model).values()))
+        while len(_models) > 1 and sum(size for *_, size in _models.values()) > KEPT_BYTES:
             _models.popitem(last=False)
     _models.move_to_end(name)
     return _models[name][1], signature
+
+
+def _file(name: str) -> Path:
+    """Where the weights of that name lie. FileNotFoundError for published ones that are not here."""
+    from condconv_mlx.checkpoint import list_weights, weights_folder
+    from condconv_mlx.convert.hub import HUB_MODELS, cached
+
+    if name in list_weights() or name not in HUB_MODELS:
+        return weights_folder() / f"{name}.safetensors"
+    if found := cached(name):
+        return found
+    raise FileNotFoundError(name)
 
 
 def _describe(name: str) -> Card:
@@ -171,8 +233,9 @@ def _run(name: str, images: np.ndarray) -> Answer:
     answers = {key: _answers[key] for key in keys if key in _answers}
     missing = {key: image for key, image in zip(keys, images, strict=True) if key not in answers}
     todo = list(missing)
-    for start in range(0, len(todo), BATCH):
-        batch = todo[start : start + BATCH]
+    size = max(1, min(BATCH, BATCH_PIXELS // (images.shape[1] * images.shape[2])))
+    for start in range(0, len(todo), size):
+        batch = todo[start : start + size]
         answers.update(zip(batch, _compute(model, np.stack([missing[key] for key in batch])), strict=True))
     for key in keys:
         _answers[key] = answers[key]

@@ -5,7 +5,7 @@ import streamlit as st
 
 from condconv_mlx import charts
 from condconv_mlx.app import engine, export
-from condconv_mlx.app.choices import DATASETS, choose_model, choose_picture, upload
+from condconv_mlx.app.choices import choose_model, choose_picture, upload
 from condconv_mlx.app.engine import Answer, Card, Routing
 from condconv_mlx.app.parts import MANY, chart, escape, in_address, remember, scrolling, shortened
 from condconv_mlx.app.pictures import Crop, Picture, enlarged, samples, with_crop
@@ -20,10 +20,11 @@ def show() -> None:
     st.header("CondConv", anchor=False)
     st.markdown("Its layers mix their kernels from experts, anew for each picture.")
     left, right = st.columns(2, gap="medium")
-    with left:
-        card = choose_model()
+    # First, because the page may end with the choice of a model, and what is not drawn is forgotten.
     with right:
         mine, problems = upload()
+    with left:
+        card = choose_model()
     if problems:
         st.error("  \n".join(escape(problem) for problem in problems))
     pictures = [*mine, *samples(card.dataset)]
@@ -138,7 +139,7 @@ def show_classes(card: Card, picture: Picture, probabilities: np.ndarray) -> Non
     )
     if picture.truth:
         st.caption(f"True class: {picture.truth}.")
-    elif picture.credit and card.dataset in DATASETS:
+    elif picture.credit and any(sample.truth for sample in samples(card.dataset)):
         st.caption("It shows none of these, so every answer is wrong.")
 
 
@@ -230,9 +231,8 @@ def show_kernels(card: Card, layer: str, weights: np.ndarray, place: st.delta_ge
         captions = [f"{i + 1} · {weight:.2f}" for i, weight in enumerate(weights)]
         figure = charts.kernel_tiles(list(experts), captions, limit, size=SIDE)
         chart(figure, "experts", "The experts' kernels", key="experts")
-    st.caption(
-        "One tile per input channel. Over each expert its number and routing weight; mixed is their weighted sum."
-    )
+    tiles = "Depthwise: each channel has a tile of its own." if mixed.shape[-1] == 1 else "One tile per input channel."
+    st.caption(f"{tiles} Over each expert its number and routing weight; mixed is their weighted sum.")
 
 
 def download(card: Card, pictures: list[Picture], answer: Answer) -> None:

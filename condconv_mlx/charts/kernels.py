@@ -80,13 +80,15 @@ def kernel_tiles(
     for i, kernel in enumerate(kernels):
         picture, where = tile_slices(kernel)
         position = {"row": i // columns + 1, "col": i % columns + 1}
-        inside = "" if max(kernel.shape[:-1], default=1) == 1 else "<br>row %{customdata[1]}, column %{customdata[2]}"
+        # A depthwise kernel has one slice, of the channel that it is for.
+        where_from = "" if kernel.shape[-1] == 1 else "input channel %{customdata[0]}<br>"
+        inside = "" if max(kernel.shape[:-1], default=1) == 1 else "row %{customdata[1]}, column %{customdata[2]}<br>"
         figure.add_heatmap(
             z=picture,
             customdata=where,
             coloraxis="coloraxis",
             hoverongaps=False,
-            hovertemplate=f"input channel %{{customdata[0]}}{inside}<br>weight %{{z:.4f}}<extra>{captions[i]}</extra>",
+            hovertemplate=f"{where_from}{inside}weight %{{z:.4f}}<extra>{captions[i]}</extra>",
             **position,
         )
         anchor = figure.get_subplot(**position).xaxis.plotly_name.replace("axis", "")

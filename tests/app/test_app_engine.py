@@ -20,7 +20,8 @@ def images(count: int, seed: int = 0, size: int = 32, channels: int = 3) -> np.n
 
 
 def test_says_what_models_there_are(weights: Path) -> None:
-    assert engine.models() == sorted(path.stem for path in weights.glob("*.safetensors"))
+    shipped = sorted(path.stem for path in weights.glob("*.safetensors"))
+    assert engine.models() == [*shipped, *engine.published()]
     card = engine.describe(NAME)
     assert (card.dataset, card.size, card.channels, card.num_experts) == ("cifar10", 32, 3, EXPERTS)
     assert (card.labels[3], card.accuracy, card.measured_on) == ("cat", 0.9012, "held-out images")

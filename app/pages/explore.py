@@ -1,5 +1,7 @@
 """Explore: what a network makes of pictures, and which experts it mixes for each."""
 
+from functools import partial
+
 import numpy as np
 import streamlit as st
 
@@ -238,11 +240,13 @@ def show_kernels(card: Card, layer: str, weights: np.ndarray, place: st.delta_ge
 def download(card: Card, pictures: list[Picture], answer: Answer) -> None:
     """The numbers behind the page."""
     names = [picture.title for picture in pictures]
-    files = [("Predictions (CSV)", "predictions.csv", "text/csv", export.predictions_csv(card, names, answer))]
+    files = [("Predictions (CSV)", "predictions.csv", "text/csv", partial(export.predictions_csv, card, names, answer))]
     if answer.routing:
-        files.append(("Routing weights (CSV)", "routing.csv", "text/csv", export.routing_csv(names, answer)))
+        routing = partial(export.routing_csv, names, answer)
+        files.append(("Routing weights (CSV)", "routing.csv", "text/csv", routing))
     both = "Both (JSON)" if answer.routing else "Predictions (JSON)"
-    files.append((both, "condconv.json", "application/json", export.to_json(card, names, answer)))
+    files.append((both, "condconv.json", "application/json", partial(export.to_json, card, names, answer)))
     with st.container(horizontal=True):
-        for label, name, kind, data in files:
-            st.download_button(label, data, name, kind, on_click="ignore", icon=":material/download:", type="tertiary")
+        # Written when asked for: many pictures by a thousand classes take a while.
+        for label, name, kind, write in files:
+            st.download_button(label, write, name, kind, on_click="ignore", icon=":material/download:", type="tertiary")

@@ -1,6 +1,6 @@
 """Data sets, image decoding and augmentation. Knows NumPy and Pillow, not MLX."""
 
-from condconv_mlx.data.dataset import DataError, Dataset
+from condconv_mlx.data.dataset import DataError, Dataset, few
 from condconv_mlx.data.folder import load_folder
 from condconv_mlx.data.images import Box, ImageError, default_crop, fit_image, looks_dark_on_light, open_image
 from condconv_mlx.data.registry import list_datasets, load_dataset
@@ -15,6 +15,7 @@ __all__ = [
     "augment",
     "cache_dir",
     "default_crop",
+    "few",
     "fit_image",
     "list_datasets",
     "load_dataset",

@@ -1,6 +1,7 @@
 """What every data set looks like once it is loaded."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -13,7 +14,8 @@ class DataError(ValueError):
 class Dataset:
     """Images with their classes, split in two.
 
-    Images are uint8 (N, H, W, C) with C 1 or 3; labels are int32 (N,), indices into `labels`.
+    Images are uint8 (N, H, W, C) with C 1 or 3; labels are int32 (N,), indices into `labels`. `skipped` tells of each
+    picture that could not be read and was left out, by its path, why.
     """
 
     name: str
@@ -23,3 +25,29 @@ class Dataset:
     test_images: np.ndarray
     test_labels: np.ndarray
     source: str
+    skipped: dict[str, str] = field(default_factory=dict)
+
+    def counts(self) -> dict[str, tuple[int, int]]:
+        """How many training and test images each class has."""
+        train, test = (np.bincount(of, minlength=len(self.labels)) for of in (self.train_labels, self.test_labels))
+        return {label: (int(a), int(b)) for label, a, b in zip(self.labels, train, test, strict=True)}
+
+    def summary(self) -> str:
+        """One line: the classes with the number of their images, both splits, the size of an image, what was left out.
+
+        For example: "birds: 2 classes (robin 40, wren 25), 52 training and 13 test images of 64×64 pixels in colour".
+        """
+        classes = [f"{label} {sum(both)}" for label, both in self.counts().items()]
+        height, width, channels = self.train_images.shape[1:]
+        left_out = f", {len(self.skipped)} unreadable left out" if self.skipped else ""
+        return (
+            f"{self.name}: {len(classes)} classes ({few(classes)}), {len(self.train_images)} training and "
+            f"{len(self.test_images)} test images of {width}×{height} pixels in {'grey' if channels == 1 else 'colour'}"
+            f"{left_out}"
+        )
+
+
+def few(names: Sequence[str], limit: int = 8) -> str:
+    """The first names and how many more there are, so that a message about a thousand classes stays a line."""
+    more = len(names) - limit
+    return ", ".join(names[:limit]) + (f" and {more} more" if more > 0 else "")

@@ -1,154 +1,185 @@
-"""A folder of pictures, train/<class>/* and test/<class>/*, as a data set."""
+"""A folder of pictures, or a zip of one, as a data set: train/<class>/* and test/<class>/*, or <class>/* alone."""
 
+import glob
 import hashlib
+import itertools
 import os
 import warnings
 import zipfile
 import zlib
-from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
-from tqdm import tqdm
 
-from condconv_mlx.data.dataset import DataError, Dataset
-from condconv_mlx.data.images import ImageError, fit_image, open_image
+from condconv_mlx.data.archive import open_zip
+from condconv_mlx.data.dataset import DataError, Dataset, few
+from condconv_mlx.data.decoding import LARGEST, SIZES, common_size, decode_all
+from condconv_mlx.data.pictures import SPLITS, Classes, Picture, Tree, classes_of, list_folder
 from condconv_mlx.files import atomic_file, cache_dir
 
-SUFFIXES = {".avif", ".bmp", ".gif", ".heic", ".heif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
-# Part of a cache file's name: raise it when the same files come out as other pixels.
-CACHE_VERSION = 1
-ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
+TEST_SHARE = 0.2
+# Part of a cache file's name: raise it when the same files come out as other pixels or another split.
+CACHE_VERSION = 2
+
+# For each class, where its pictures (CLASS/FILE) stand in the array of all.
+Indices = dict[str, dict[str, int]]
 
 
-def load_folder(path: Path, cache: Path | None = None, progress: bool = True) -> Dataset:
-    """Decode the pictures under `path`/train/<class>/ and `path`/test/<class>/, or take them from the cache.
+def load_folder(
+    path: Path,
+    cache: Path | None = None,
+    progress: bool = True,
+    size: int | None = None,
+    seed: int = 0,
+    test_share: float = TEST_SHARE,
+) -> Dataset:
+    """Decode the pictures of a folder or a zip. `pictures` tells which files count, and which layouts there are.
 
-    Classes are the names of the folders, sorted. All images come out square and of one size: the most frequent size of
-    the training pictures if that is square, but at least 28 and at most 64; else 32. Others are cropped to the centred
-    square and shrunk. If every picture is grey, there is one channel, else three. Raises DataError.
+    Classes are the names of the folders, sorted. All images come out square, `size` pixels wide; by default, the most
+    frequent size of the pictures if that is square, but at least 28 and at most 64; else 32. Others are cropped to the
+    centred square and shrunk. If every picture is grey, there is one channel, else three.
+
+    Where there is no train/ and test/, `test_share` of each class is for testing, see `choose_test`. Pictures that
+    cannot be read are left out, and named in `skipped`.
+
+    Args:
+        path: of the folder or the zip.
+        cache: folder of the cache; images of up to 64 pixels are kept there, larger ones in memory only.
+        progress: show a bar on standard error when it takes long.
+        size: side of the images in pixels, from 8 to 1024.
+        seed: of the split.
+        test_share: the part of each class to test on, above 0 and below 1.
+
+    Raises:
+        DataError: if there is nothing there to learn from, or the zip is refused (see `archive`).
     """
+    if size is not None and size not in SIZES:
+        raise DataError(f"the size of images must be from {SIZES[0]} to {SIZES[-1]} pixels, got {size}")
+    if not 0 < test_share < 1:
+        raise DataError(f"the share of test images must be above 0 and below 1, got {test_share}")
     path = Path(os.path.abspath(path.expanduser()))
-    splits = {split: _list_split(path, split) for split in ("train", "test")}
-    labels = _labels(path, splits)
-    files = {split: [file for label in labels for file in splits[split][label]] for split in splits}
-    cached = _cache_file(path, files, cache)
-    arrays = _read_cache(cached, files)
-    if arrays is None:
-        arrays = _decode_all(path, files, progress)
-        for split in splits:
-            counts = [len(splits[split][label]) for label in labels]
-            arrays[f"{split}_labels"] = np.repeat(np.arange(len(labels), dtype=np.int32), counts)
-        _write_cache(cached, arrays)
-    return Dataset(name=path.name, labels=labels, source=f"folder {path}", **arrays)
+    with _open(path) as tree:
+        classes = classes_of(tree, path)
+        labels = sorted(next(iter(classes.values())))
+        pictures = [picture for split in classes.values() for label in labels for picture in split[label]]
+        size = size or common_size(pictures)
+        cached = _cache_file(path, size, f"{seed} {test_share}", pictures, cache)
+        arrays = _read_cache(cached, len(pictures))
+        if arrays is None:
+            images, reasons = decode_all(pictures, size, path.name, progress)
+            skipped = [(pictures[index].name, reason) for index, reason in reasons.items()]
+            found = _readable(classes, labels, reasons)
+            _check_enough(path, found, [name for name, _ in skipped])
+            arrays = _arrays(_split(found["all"], seed, test_share) if "all" in found else found, images)
+            arrays["skipped"] = np.array(skipped, dtype=np.str_).reshape(-1, 2)
+            if size <= LARGEST:
+                _write_cache(cached, arrays)
+    kind, name = ("folder", path.name) if path.is_dir() else ("zip", path.stem)
+    return Dataset(
+        name=name,
+        labels=labels,
+        train_images=arrays["train_images"],
+        train_labels=arrays["train_labels"],
+        test_images=arrays["test_images"],
+        test_labels=arrays["test_labels"],
+        source=f"{kind} {path}",
+        skipped=dict(arrays["skipped"].tolist()),
+    )
 
 
-def _list_split(path: Path, split: str) -> dict[str, list[Path]]:
-    """The pictures of train/ or test/ by class, sorted by name; hidden files and other suffixes are left out."""
-    if not path.is_dir():
-        raise DataError(f"there is no folder {path}: give the folder that holds train/ and test/")
-    if not (path / split).is_dir():
-        raise DataError(f"{path} has no folder {split}/: pictures belong in train/<class>/ and test/<class>/")
-    classes = {entry.name: Path(entry) for entry in os.scandir(path / split) if _visible(entry) and entry.is_dir()}
+def choose_test(names: Sequence[str], seed: int = 0, test_share: float = TEST_SHARE) -> set[str]:
+    """Which of a class's pictures are for testing: `test_share` of them, rounded, but never none and never all.
+
+    Those whose names, CLASS/FILE, have the lowest SHA-256 with the seed. So the choice depends neither on the order of
+    the files nor on other classes, and one more picture moves at most one other across.
+    """
+    order = sorted(names, key=lambda name: hashlib.sha256(f"{seed}/{name}".encode(errors="surrogateescape")).digest())
+    return set(order[: min(max(1, round(test_share * len(names))), len(names) - 1)])
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[Tree]:
+    if path.is_dir():
+        yield list_folder(path)
+    elif path.is_file():
+        with open_zip(path) as tree:
+            yield tree
+    else:
+        raise DataError(f"there is no folder {path}: give a folder, or a zip of one, that holds one folder a class")
+
+
+def _readable(classes: Classes, labels: list[str], reasons: dict[int, str]) -> dict[str, Indices]:
+    """Where the pictures that could be read stand among all, which are in the order of splits, classes and names."""
+    index = itertools.count()
+    found: dict[str, Indices] = {}
+    for split, pictures_of in classes.items():
+        numbered = {
+            label: [(f"{label}/{picture.file}", next(index)) for picture in pictures_of[label]] for label in labels
+        }
+        found[split] = {
+            label: {name: place for name, place in pictures if place not in reasons}
+            for label, pictures in numbered.items()
+        }
+    return found
+
+
+def _check_enough(path: Path, found: dict[str, Indices], skipped: list[str]) -> None:
+    least, wanted = (2, "two, one to train on and one to test on") if "all" in found else (1, "one")
+    lacking = [
+        f"{label if split == 'all' else f'{split}/{label}'} ({len(names)})"
+        for split, of_class in found.items()
+        for label, names in of_class.items()
+        if len(names) < least
+    ]
+    if lacking:
+        because = f"; unreadable: {few(skipped, 3)}" if skipped else ""
+        raise DataError(f"{path}: too few pictures in {few(lacking)}, each wants at least {wanted}{because}")
+
+
+def _split(found: Indices, seed: int, test_share: float) -> dict[str, Indices]:
+    test = {label: choose_test(list(names), seed, test_share) for label, names in found.items()}
     return {
-        name: sorted(
-            Path(entry)
-            for entry in os.scandir(folder)
-            if _visible(entry) and entry.is_file() and os.path.splitext(entry.name)[1].lower() in SUFFIXES
-        )
-        for name, folder in classes.items()
+        split: {
+            label: {name: index for name, index in names.items() if (name in test[label]) == (split == "test")}
+            for label, names in found.items()
+        }
+        for split in SPLITS
     }
 
 
-def _visible(entry: os.DirEntry[str]) -> bool:
-    return not entry.name.startswith(".")
+def _arrays(found: dict[str, Indices], images: np.ndarray) -> dict[str, np.ndarray]:
+    """The images and labels of both splits, as Dataset has them."""
+    arrays = {}
+    for split in SPLITS:
+        chosen = [index for names in found[split].values() for index in names.values()]
+        counts = [len(names) for names in found[split].values()]
+        arrays[f"{split}_images"] = np.ascontiguousarray(images[chosen])
+        arrays[f"{split}_labels"] = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+    return arrays
 
 
-def _labels(path: Path, splits: dict[str, dict[str, list[Path]]]) -> list[str]:
-    train, test = splits["train"], splits["test"]
-    if not train and not test:
-        raise DataError(f"{path} has no classes: pictures belong in train/<class>/ and test/<class>/")
-    for here, there, have, lack in (("train", "test", train, test), ("test", "train", test, train)):
-        if missing := sorted(set(have) - set(lack)):
-            raise DataError(
-                f"{path}: classes of {here}/ that {there}/ lacks: {', '.join(missing)}; add them or remove them"
-            )
-    for split, classes in splits.items():
-        for name, files in classes.items():
-            if not files:
-                raise DataError(f"{path / split / name} holds no pictures: files end in {', '.join(sorted(SUFFIXES))}")
-    return sorted(train)
-
-
-def _decode_all(path: Path, files: dict[str, list[Path]], progress: bool) -> dict[str, np.ndarray]:
-    size = _common_size(files["train"])
-    every = files["train"] + files["test"]
-    images = np.empty((len(every), size, size, 3), dtype=np.uint8)
-
-    def decode(index: int) -> None:
-        try:
-            images[index] = fit_image(open_image(every[index]), size, channels=3)
-        except ImageError as error:
-            raise DataError(f"{every[index]}: {error} Remove or replace the file.") from error
-
-    bar = tqdm(total=len(every), desc=f"reading {path.name}", unit="image", disable=None if progress else True)
-    with bar, ThreadPoolExecutor(os.cpu_count()) as pool:
-        try:
-            for _ in pool.map(decode, range(len(every))):
-                bar.update()
-        except BaseException:
-            # Without this, the pool would first decode all that is left.
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    if _all_grey(images):
-        images = np.ascontiguousarray(images[..., :1])
-    return {"train_images": images[: len(files["train"])], "test_images": images[len(files["train"]) :]}
-
-
-def _common_size(files: list[Path]) -> int:
-    # A thousand, evenly spread, tell enough; opening reads the header only.
-    sample = files[:: max(1, len(files) // 1000)]
-    sizes: Counter[tuple[int, int]] = Counter()
-    for file in sample:
-        sizes[_header_size(file)] += 1
-    (width, height), _ = sizes.most_common(1)[0]
-    return min(max(width, 28), 64) if width == height else 32
-
-
-def _header_size(file: Path) -> tuple[int, int]:
-    try:
-        with Image.open(file) as image:
-            return image.size
-    except Exception:
-        return 0, 1
-
-
-def _all_grey(images: np.ndarray) -> bool:
-    chunks = (images[start : start + 1024] for start in range(0, len(images), 1024))
-    return all((part[..., :1] == part[..., 1:]).all() for part in chunks)
-
-
-def _cache_file(path: Path, files: dict[str, list[Path]], cache: Path | None) -> Path:
+def _cache_file(path: Path, size: int, split: str, pictures: list[Picture], cache: Path | None) -> Path:
     """The cache file for this folder in its present state: it is named by file names, sizes and times."""
-    digest = hashlib.sha256(f"{CACHE_VERSION}\n".encode())
-    for file in files["train"] + files["test"]:
-        status = file.stat()
-        digest.update(f"{file.relative_to(path)}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
-    place = hashlib.sha256(str(path).encode()).hexdigest()[:8]
-    return (cache or cache_dir()) / "folders" / f"{path.name}-{place}-{digest.hexdigest()[:16]}.npz"
+    digest = hashlib.sha256(f"{CACHE_VERSION}\n{split}\n".encode())
+    for picture in pictures:
+        digest.update(os.fsencode(f"{picture.name}\0{picture.stamp}\n"))
+    place = hashlib.sha256(os.fsencode(path)).hexdigest()[:8]
+    return (cache or cache_dir()) / "folders" / f"{path.name}-{place}-{size}-{digest.hexdigest()[:16]}.npz"
 
 
-def _read_cache(file: Path, files: dict[str, list[Path]]) -> dict[str, np.ndarray] | None:
+def _read_cache(file: Path, count: int) -> dict[str, np.ndarray] | None:
     """The cached arrays, or None if there are none or they are damaged: then they are made again."""
+    names = [f"{split}_{kind}" for split in SPLITS for kind in ("images", "labels")]
     try:
         with np.load(file, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in ARRAYS}
+            arrays = {name: stored[name] for name in [*names, "skipped"]}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
         return None
-    whole = all(len(arrays[f"{split}_{kind}"]) == len(files[split]) for split in files for kind in ("images", "labels"))
-    return arrays if whole else None
+    whole = all(len(arrays[f"{split}_images"]) == len(arrays[f"{split}_labels"]) for split in SPLITS)
+    held = len(arrays["train_labels"]) + len(arrays["test_labels"]) + len(arrays["skipped"])
+    return arrays if whole and held == count else None
 
 
 def _write_cache(file: Path, arrays: dict[str, np.ndarray]) -> None:
@@ -157,7 +188,7 @@ def _write_cache(file: Path, arrays: dict[str, np.ndarray]) -> None:
             np.savez(temporary, allow_pickle=False, **arrays)
         # Earlier states of the same folder will not come back.
         prefix = file.stem.rpartition("-")[0]
-        for other in file.parent.glob(f"{prefix}-*.npz"):
+        for other in file.parent.glob(f"{glob.escape(prefix)}-*.npz"):
             if other != file:
                 other.unlink(missing_ok=True)
     except OSError as error:

@@ -10,6 +10,7 @@ import struct
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -97,7 +98,7 @@ def _load(files: IdxFiles, cache: Path | None, progress: bool) -> Dataset:
         first, *others = [chosen] if chosen else files.urls
         fetch(first, missing, cache / files.folder, files.title, progress, others)
     paths = {name: files.find(name, cache) or cache / files.folder / name for name in files.md5}
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for split, part, count in (("train", "train", files.train), ("test", "t10k", files.test)):
         images = read_idx(paths[f"{part}-images-idx3-ubyte.gz"], (count, SIDE, SIDE))
         labels = read_idx(paths[f"{part}-labels-idx1-ubyte.gz"], (count,))

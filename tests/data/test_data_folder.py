@@ -4,12 +4,13 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from condconv_mlx.data import DataError, Dataset, folder, load_dataset, load_folder
+from condconv_mlx.data import DataError, Dataset, decoding, folder, load_dataset, load_folder, pictures
 
 
 def colour_image(seed: int, size: tuple[int, int] = (32, 32), mode: str = "RGB") -> Image.Image:
@@ -78,7 +79,8 @@ def test_only_grey_pictures_give_one_channel(tmp_path: Path) -> None:
 def test_dark_on_light_pictures_are_not_inverted(tmp_path: Path) -> None:
     image = Image.new("L", (32, 32), 255)
     image.paste(0, (8, 8, 24, 24))
-    path = fill(tmp_path / "set", {"train/one/a.png": image, "test/one/a.png": image})
+    names = [f"{split}/{label}/a.png" for split in ("train", "test") for label in ("one", "two")]
+    path = fill(tmp_path / "set", dict.fromkeys(names, image))
     np.testing.assert_array_equal(load(path, tmp_path / "cache").train_images[0, ..., 0], image)
 
 
@@ -100,7 +102,7 @@ def test_the_second_time_comes_from_the_cache(tmp_path: Path, monkeypatch: pytes
     def refuse(*_: object) -> None:
         raise AssertionError("decoded again")
 
-    monkeypatch.setattr(folder, "_decode_all", refuse)
+    monkeypatch.setattr(folder, "decode_all", refuse)
     second = load(path, cache)
     for name in ("train_images", "train_labels", "test_images", "test_labels"):
         np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
@@ -155,14 +157,65 @@ def test_a_cache_that_cannot_be_written_costs_a_warning(tmp_path: Path) -> None:
         assert len(load(path, tmp_path / "cache").train_images) == 4
 
 
-def test_a_file_that_is_no_picture_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("time", ["first", "second"])
+def test_a_file_that_is_no_picture_is_left_out_and_named(time: str, tmp_path: Path) -> None:
+    path, cache = small(tmp_path / "set"), tmp_path / "cache"
+    (path / "train/ant/a.png").write_bytes(b"not a picture")
+    (path / "test/ant/empty.jpg").write_bytes(b"")
+    (path / "test/zebra/cut.png").write_bytes((path / "test/zebra/a.png").read_bytes()[:200])
+    if time == "second":
+        load(path, cache)
+    found = load(path, cache)
+    assert found.train_labels.tolist() == [0, 1, 1] and found.test_labels.tolist() == [0, 1]
+    np.testing.assert_array_equal(found.train_images[0], Image.open(path / "train/ant/b.png"))
+    assert list(found.skipped) == ["train/ant/a.png", "test/ant/empty.jpg", "test/zebra/cut.png"]
+    assert found.skipped["test/zebra/cut.png"].startswith("test/zebra/cut.png is damaged")
+    assert found.summary().endswith("3 unreadable left out")
+
+
+def test_a_file_that_may_not_be_read_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = small(tmp_path / "set")
-    bad = path / "test/zebra/broken.jpg"
-    bad.write_bytes(b"not a picture")
-    with pytest.raises(DataError, match=r"broken\.jpg is not a picture .* Remove or replace") as caught:
+
+    def refuse(path: str) -> IO[bytes]:
+        if path.endswith("ant/b.png"):
+            raise PermissionError(13, "Permission denied", path)
+        return open(path, "rb")
+
+    monkeypatch.setattr(pictures, "_opened", refuse)
+    assert load(path, tmp_path / "cache").skipped == {
+        "train/ant/b.png": "train/ant/b.png cannot be read (Permission denied)."
+    }
+
+
+def test_a_class_of_unreadable_files_only(tmp_path: Path) -> None:
+    path = small(tmp_path / "set")
+    (path / "test/zebra/a.png").write_bytes(b"not a picture")
+    with pytest.raises(
+        DataError, match=r"too few pictures in test/zebra \(0\), each wants at least one; unreadable: test/zebra/a.png"
+    ):
         load(path, tmp_path / "cache")
-    assert str(bad) in str(caught.value)
     assert not list((tmp_path / "cache").rglob("*")), "nothing half done is left"
+
+
+def test_a_size_of_choice(tmp_path: Path) -> None:
+    path, cache = small(tmp_path / "set"), tmp_path / "cache"
+    assert load_folder(path, cache, progress=False, size=40).train_images.shape == (4, 40, 40, 3)
+    assert load_folder(path, cache, progress=False, size=96).train_images.shape == (4, 96, 96, 3)
+    assert load_dataset(f"folder:{path}?size=48", cache, progress=False).test_images.shape == (2, 48, 48, 3)
+    assert load_dataset(f"folder:{path}?size=48", cache, progress=False, size=50).test_images.shape == (2, 50, 50, 3)
+    sizes = sorted(file.stem.split("-")[2] for file in cache.rglob("*.npz"))
+    assert sizes == ["40", "48", "50"], "larger images are not kept on disk"
+    for size in (7, 1025):
+        with pytest.raises(DataError, match=f"must be from 8 to 1024 pixels, got {size}"):
+            load_folder(path, cache, size=size)
+    with pytest.raises(DataError, match="the images of cifar10 have their own size"):
+        load_dataset("cifar10", cache, size=64)
+
+
+def test_more_than_fits_in_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoding, "MAX_DECODED", 2**20)
+    with pytest.raises(DataError, match=r"6 pictures of 1024×1024 pixels take 0\.0 GiB .* choose a smaller size"):
+        load_folder(small(tmp_path / "set"), tmp_path / "cache", size=1024)
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
@@ -171,7 +224,7 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
         load(tmp_path / "nowhere", cache)
     path = small(tmp_path / "set")
     shutil.move(path / "test", tmp_path / "kept")
-    with pytest.raises(DataError, match=r"has no folder test/: pictures belong in train/<class>/ and test/<class>/"):
+    with pytest.raises(DataError, match=r"has train/ but no folder test/: pictures belong in .*test/<class>/"):
         load(path, cache)
     (path / "test").mkdir()
     with pytest.raises(DataError, match="classes of train/ that test/ lacks: ant, zebra"):
@@ -195,6 +248,7 @@ def test_progress_is_shown_in_a_terminal(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = small(tmp_path / "set")
+    monkeypatch.setattr(decoding, "DELAY", 0)
     load_folder(path, tmp_path / "log", progress=True)
     assert capsys.readouterr().err == ""
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
@@ -203,3 +257,6 @@ def test_progress_is_shown_in_a_terminal(
     assert shown.out == "" and "reading set" in shown.err and "6/6" in shown.err
     load_folder(path, tmp_path / "other", progress=False)
     assert capsys.readouterr().err == ""
+    monkeypatch.setattr(decoding, "DELAY", 60)
+    load_folder(path, tmp_path / "quick", progress=True)
+    assert capsys.readouterr().err == "", "no bar for what takes no time"

@@ -4,6 +4,8 @@ import argparse
 import json
 from typing import Any
 
+from condconv_mlx.cli.datasets import NAMES, difference, warn_of_skipped
+
 EXAMPLE = """\
 examples:
   condconv-mlx evaluate condconv_small_fashion_mnist
@@ -21,7 +23,7 @@ def add_parser(subparsers: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("model", help="name of shipped weights, or a safetensors file")
-    parser.add_argument("--data", help="cifar10, fashion_mnist or folder:PATH (default: what the model was trained on)")
+    parser.add_argument("--data", help=f"{NAMES} (default: what the model was trained on)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
 
@@ -38,10 +40,16 @@ def run(args: argparse.Namespace) -> int:
     data = args.data or model.info.get("dataset")
     if not data:
         raise ValueError(f"{args.model} does not say what it was trained on: add --data")
-    dataset = load_dataset(data)
+    # Pictures of a folder come in the size that the model takes; the other sets have their own.
+    dataset = load_dataset(data, size=model.info["input"]["size"] if data.startswith("folder:") else None)
+    warn_of_skipped(dataset)
     labels = model.info.get("labels") or dataset.labels
     if list(dataset.labels) != list(labels):
-        raise ValueError(f"{args.model} knows {', '.join(labels)}; {data} has {', '.join(dataset.labels)}")
+        known, there = difference(labels, dataset.labels)
+        raise ValueError(
+            f"{args.model} was trained on {len(labels)} classes and {data} has {len(dataset.labels)}, not the same: it "
+            f"knows {known}; {data} has {there}"
+        )
     with tqdm(total=len(dataset.test_images), unit="image", leave=False, disable=None) as bar:
         result = evaluate(model, dataset.test_images, dataset.test_labels, model.info["input"], on_batch=bar.update)
     by_class = result.confusion.diagonal() / result.confusion.sum(axis=1).clip(1)

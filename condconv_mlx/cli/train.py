@@ -7,13 +7,15 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from condconv_mlx.cli.arguments import experts
+from condconv_mlx.cli.arguments import at_least_one, experts
+from condconv_mlx.cli.datasets import NAMES, warn_of_skipped
 
 SMALL_IMAGES = 64  # pixels; up to here the networks for ImageNet get a stem without stride
 EXAMPLE = """\
 examples:
   condconv-mlx train --data cifar10 --epochs 30
   condconv-mlx train --data folder:~/Pictures/birds --out runs/birds
+  condconv-mlx train --data folder:~/Downloads/birds.zip --size 96
   condconv-mlx train --resume runs/birds
   condconv-mlx train --resume runs/birds --epochs 60
 """
@@ -28,7 +30,13 @@ def add_parser(subparsers: Any) -> None:
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--data", default="cifar10", help="cifar10, fashion_mnist or folder:PATH (default: cifar10)")
+    parser.add_argument("--data", default="cifar10", help=f"{NAMES} (default: cifar10)")
+    parser.add_argument(
+        "--size",
+        type=at_least_one,
+        metavar="PIXELS",
+        help="side of the images of folder:PATH (default: theirs, up to 64, if most are square and alike; else 32)",
+    )
     parser.add_argument("--model", default="condconv_small", help="architecture (default: condconv_small)")
     parser.add_argument(
         "--experts", type=experts, default=8, help='experts of each layer, or "none" for the static twin (default: 8)'
@@ -76,6 +84,8 @@ def run(args: argparse.Namespace) -> int:
 
     folder, data, model, settings = _resumed(args) if args.resume else _fresh(args)
     dataset = load_dataset(data)
+    warn_of_skipped(dataset)
+    print(dataset.summary(), file=sys.stderr)
     if args.resume is None:
         model = _create(args, dataset)
         if args.holdout is None:
@@ -145,8 +155,12 @@ def _fresh(args: argparse.Namespace) -> tuple[Path, str, Any, Any]:
         settings = TrainingSettings(**chosen)
     except ValueError as error:
         args.fail(str(error))
-    folder = args.out or Path("runs") / f"{args.model}-{Path(args.data.removeprefix('folder:')).name}"
-    return folder, args.data, None, settings
+    if args.size and not args.data.startswith("folder:"):
+        args.fail(f"--size is for folder:PATH: the images of {args.data} have their own")
+    name = Path(args.data.removeprefix("folder:")).name.removesuffix(".zip")
+    folder = args.out or Path("runs") / f"{args.model}-{name}"
+    # The run records the data set as one string, so that resuming it loads images of the same size.
+    return folder, f"{args.data}?size={args.size}" if args.size else args.data, None, settings
 
 
 def _create(args: argparse.Namespace, dataset: Any) -> Any:
@@ -173,7 +187,7 @@ def _resumed(args: argparse.Namespace) -> tuple[Path, str, Any, Any]:
     from condconv_mlx.training import TrainingSettings
     from condconv_mlx.training.run_folder import read_json
 
-    own = ["data", "model", "experts", "width", "router_dropout", "out"]
+    own = ["data", "size", "model", "experts", "width", "router_dropout", "out"]
     own += [field.name for field in fields(TrainingSettings) if field.name != "epochs"]
     if given := [name for name in own if getattr(args, name) != args.default(name)]:
         options = " ".join(f"--{'no-' * (name in ('flip', 'whiten'))}{name.replace('_', '-')}" for name in given)

@@ -3,11 +3,12 @@
 There are two layouts: train/<class>/* and test/<class>/*, or <class>/* alone, to be split later. The first is taken
 where both train/ and test/ are there, and then nothing beside them counts. One folder around all this is looked
 through. Only pictures that lie directly in the folder of a class count: deeper folders, and pictures beside the
-classes, are left out. So is what is hidden (a name that begins with a dot), __MACOSX, and every file whose suffix is
-not in SUFFIXES (Thumbs.db, notes).
+classes, are left out. So is what is hidden (a name that begins with a dot), __MACOSX, a name with a control
+character (macOS writes "Icon\\r"), and every file whose suffix is not in SUFFIXES (Thumbs.db, notes).
 """
 
 import os
+import re
 import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -52,8 +53,8 @@ def list_folder(path: Path) -> Tree:
 
 
 def visible(part: str) -> bool:
-    """Whether a file or folder of this name is one that a person put there."""
-    return not part.startswith(".") and part != "__MACOSX"
+    """Whether a file or folder of this name is one that a person put there, and may be shown in a terminal."""
+    return not part.startswith(".") and part != "__MACOSX" and not re.search(r"[\x00-\x1f\x7f-\x9f]", part)
 
 
 def is_picture(name: str) -> bool:

@@ -83,6 +83,7 @@ def test_a_changed_zip_is_decoded_anew(tmp_path: Path) -> None:
 
 def test_what_systems_leave_behind_is_ignored(tmp_path: Path) -> None:
     rubbish = ["__MACOSX/photos/ant/._0.png", "photos/.DS_Store", "photos/ant/Thumbs.db", "photos/ant/.hidden.png"]
+    rubbish += ["photos/Icon\r", "photos/ant/\x1b[31m.png", "photos/b\ne/0.png"]
     found = load(make(tmp_path / "photos.zip", photos("photos/") | dict.fromkeys(rubbish, b"x")))
     assert found.counts() == {"ant": (4, 1), "bee": (4, 1)} and not found.skipped
 

@@ -28,6 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     try:
         args = _parser().parse_args(argv)
+        # For a command that starts itself again.
+        args.argv = list(sys.argv[1:] if argv is None else argv)
         # doctor has to answer where nothing works.
         if args.command != "doctor":
             tune_process()

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from dataclasses import fields, replace
 from pathlib import Path
@@ -70,6 +71,13 @@ def add_parser(subparsers: Any) -> None:
         help="training images kept aside to choose the best epoch (default: 1000, at most a tenth)",
     )
     parser.add_argument("--seed", type=int, help="default: 0")
+    parser.add_argument(
+        "--processes",
+        type=at_least_one,
+        default=1,
+        metavar="N",
+        help="share each batch among N processes on this machine; on a CPU, one a core is fastest (default: 1)",
+    )
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
     parser.set_defaults(run=run, fail=parser.error, default=parser.get_default)
 
@@ -81,11 +89,16 @@ def run(args: argparse.Namespace) -> int:
     from condconv_mlx.checkpoint import load_model, save_model
     from condconv_mlx.data import load_dataset
     from condconv_mlx.training import Progress, evaluate, train
+    from condconv_mlx.training.distributed import RANK, launch, python_command, rank_and_size
 
+    if args.processes > 1 and RANK not in os.environ:
+        return launch(python_command(args.argv), args.processes)
+    rank, _ = rank_and_size()
     folder, data, model, settings = _resumed(args) if args.resume else _fresh(args)
     dataset = load_dataset(data)
-    warn_of_skipped(dataset)
-    print(dataset.summary(), file=sys.stderr)
+    if rank == 0:
+        warn_of_skipped(dataset)
+        print(dataset.summary(), file=sys.stderr)
     if args.resume is None:
         model = _create(args, dataset)
         if args.holdout is None:
@@ -99,7 +112,7 @@ def run(args: argparse.Namespace) -> int:
 
     # A log file gets a line now and then, not ten a second.
     interval = 0.1 if sys.stderr.isatty() else 30
-    bar = tqdm(unit="step", file=sys.stderr, dynamic_ncols=True, smoothing=0.05, mininterval=interval)
+    bar = tqdm(unit="step", file=sys.stderr, dynamic_ncols=True, smoothing=0.05, mininterval=interval, disable=rank > 0)
 
     def show(progress: Progress) -> None:
         bar.total = progress.steps
@@ -118,9 +131,12 @@ def run(args: argparse.Namespace) -> int:
         summary = train(model, dataset, folder, settings, args.resume is not None, data, show)
     except KeyboardInterrupt:
         bar.close()
-        print(f"Stopped and saved. To go on: condconv-mlx train --resume {folder}", file=sys.stderr)
+        if rank == 0:
+            print(f"Stopped and saved. To go on: condconv-mlx train --resume {folder}", file=sys.stderr)
         return 130
     bar.close()
+    if rank > 0:
+        return 0
 
     best = load_model(folder / "best.safetensors")
     tested = evaluate(best, dataset.test_images, dataset.test_labels, best.info["input"])
@@ -185,6 +201,7 @@ def _create(args: argparse.Namespace, dataset: Any) -> Any:
 def _resumed(args: argparse.Namespace) -> tuple[Path, str, Any, Any]:
     from condconv_mlx.models import create_model
     from condconv_mlx.training import TrainingSettings
+    from condconv_mlx.training.distributed import told_by_first
     from condconv_mlx.training.run_folder import read_json
 
     own = ["data", "size", "model", "experts", "width", "router_dropout", "out"]
@@ -192,7 +209,7 @@ def _resumed(args: argparse.Namespace) -> tuple[Path, str, Any, Any]:
     if given := [name for name in own if getattr(args, name) != args.default(name)]:
         options = " ".join(f"--{'no-' * (name in ('flip', 'whiten'))}{name.replace('_', '-')}" for name in given)
         args.fail(f"--resume goes on as the run began, and only --epochs may change: leave out {options}")
-    run = read_json(args.resume / "settings.json")
+    run = told_by_first(lambda: read_json(args.resume / "settings.json"))
     settings = TrainingSettings(**run["training"])
     if args.epochs is not None:
         settings = replace(settings, epochs=args.epochs)

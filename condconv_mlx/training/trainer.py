@@ -15,6 +15,13 @@ import numpy as np
 from condconv_mlx.checkpoint import save_model
 from condconv_mlx.data import Dataset, augment, normalise, statistics
 from condconv_mlx.static_layers import Conv2d
+from condconv_mlx.training.distributed import (
+    average_statistics,
+    own_part,
+    rank_and_size,
+    same_as_first,
+    told_by_first,
+)
 from condconv_mlx.training.evaluation import evaluate
 from condconv_mlx.training.run_folder import STATE, load_state, save_state, write_json
 from condconv_mlx.training.whitening import whiten
@@ -81,6 +88,10 @@ def train(
     equals); the test images are never looked at. Batches, augmentation and dropout follow from the seed and the step
     alone, so a run that was interrupted and resumed equals one that was not (to the bit on a CPU).
 
+    Several processes (see `distributed`) share each batch and average their gradients; the first one writes. Augmented
+    images are those of one process. Batch normalisation takes the statistics of a process's own part of the batch; the
+    running ones are averaged after every epoch.
+
     Args:
         model: from `create_model`, fitting the data set's channels and classes. Trained in place.
         dataset: training images (N, H, W, C) uint8 and labels.
@@ -97,14 +108,16 @@ def train(
         ValueError: if the data do not fit the model or the settings, or the folder already holds another run.
     """
     folder = Path(folder)
-    if not resume and (folder / STATE).exists():
+    rank, processes = rank_and_size()
+    if told_by_first(lambda: not resume and (folder / STATE).exists()):
         raise ValueError(f"{folder} already holds a run: resume it, or name another folder")
+    if settings.batch_size % processes:
+        raise ValueError(f"a batch of {settings.batch_size} images cannot be divided among {processes} processes")
     count = len(dataset.train_images)
     if settings.holdout + settings.batch_size > count:
         raise ValueError(
             f"{count} training images are too few for {settings.holdout} held out and batches of {settings.batch_size}"
         )
-    folder.mkdir(parents=True, exist_ok=True)
 
     order = np.random.default_rng([settings.seed, 0]).permutation(count)
     held_out, kept = order[: settings.holdout], order[settings.holdout :]
@@ -123,11 +136,15 @@ def train(
     if settings.whiten and not resume and isinstance(getattr(model, "stem", None), Conv2d):
         whiten(model.stem, normalise(images[kept[:2000]], mean, std))
     if resume:
-        state = load_state(folder, model, optimizer)
-    write_json(
-        folder / "settings.json",
-        {"data": data, "source": dataset.source, "config": model.config, "training": asdict(settings)},
-    )
+        state = told_by_first(lambda: load_state(folder, model, optimizer))
+    model.update(same_as_first(model.parameters()))
+    optimizer.state = same_as_first(optimizer.state)
+    if rank == 0:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(
+            folder / "settings.json",
+            {"data": data, "source": dataset.source, "config": model.config, "training": asdict(settings)},
+        )
 
     # On a CPU, compiling needs a C++ compiler on the user's machine, and gains nothing here.
     step_function = _step_function(model, optimizer, settings, compiled=mx.default_device() != mx.cpu)
@@ -140,8 +157,9 @@ def train(
             rng = np.random.default_rng([settings.seed, 2, step])
             batch = augment(images[chosen], rng, settings.shift, settings.flip, settings.cutout, fill=mean)
             # Random state belongs to a thread and is not saved, so dropout is reseeded at every step.
-            mx.random.seed(int(rng.integers(2**31)))
-            loss, right = step_function(mx.array(normalise(batch, mean, std)), mx.array(labels[chosen]))
+            mx.random.seed(int(rng.integers(2**31)) + rank)
+            inputs = mx.array(normalise(own_part(batch), mean, std))
+            loss, right = step_function(inputs, mx.array(own_part(labels[chosen])))
             mx.eval(loss, right, model.state, optimizer.state)
             state["step"] = step + 1
             elapsed = time.monotonic() - started
@@ -158,12 +176,16 @@ def train(
                     f"{settings.learning_rate:g}"
                 )
             if (step + 1) % steps_per_epoch == 0 or step + 1 == steps:
-                epoch = -(-(step + 1) // steps_per_epoch)
-                model.info["training"] = {"settings": asdict(settings), "seconds": round(state["seconds"], 1)}
-                held_out_accuracy = _finish_epoch(
-                    model, dataset, folder, held_out, epoch, state, total_loss / seen, correct / seen
-                )
-                save_state(folder, model, optimizer, state)
+                average_statistics(model)
+                if rank == 0:
+                    epoch = -(-(step + 1) // steps_per_epoch)
+                    model.info["training"] = {"settings": asdict(settings), "seconds": round(state["seconds"], 1)}
+                    if processes > 1:
+                        model.info["training"]["processes"] = processes
+                    held_out_accuracy = _finish_epoch(
+                        model, dataset, folder, held_out, epoch, state, total_loss / seen, correct / seen
+                    )
+                    save_state(folder, model, optimizer, state)
             if on_progress:
                 done = step + 1 - first_step
                 on_progress(
@@ -180,7 +202,8 @@ def train(
                     )
                 )
     except KeyboardInterrupt:
-        save_state(folder, model, optimizer, state)
+        if rank == 0:
+            save_state(folder, model, optimizer, state)
         raise
     return {
         "epochs": state["step"] / steps_per_epoch,
@@ -211,8 +234,13 @@ def _step_function(
 
     value_and_grad = nn.value_and_grad(model, loss_and_correct)
 
+    _, processes = rank_and_size()
+
     def step(images: mx.array, labels: mx.array) -> tuple[mx.array, mx.array]:
         (loss, right), gradients = value_and_grad(images, labels)
+        if processes > 1:
+            gradients = nn.average_gradients(gradients)
+            loss, right = mx.distributed.all_sum(mx.stack([loss / processes, right.astype(mx.float32)]))
         optimizer.update(model, gradients)
         return loss, right
 

@@ -69,11 +69,11 @@ def load_folder(
         arrays = _read_cache(cached, len(pictures))
         if arrays is None:
             images, reasons = decode_all(pictures, size, path.name, progress)
-            skipped = [(pictures[index].name, reason) for index, reason in reasons.items()]
             found = _readable(classes, labels, reasons)
-            _check_enough(path, found, [name for name, _ in skipped])
+            skipped = {pictures[index].name: reason for index, reason in reasons.items()}
+            _check_enough(path, found, list(skipped))
             arrays = _arrays(_split(found["all"], seed, test_share) if "all" in found else found, images)
-            arrays["skipped"] = np.array(skipped, dtype=np.str_).reshape(-1, 2)
+            arrays["skipped"] = np.array(list(skipped.items()), dtype=np.str_).reshape(-1, 2)
             if size <= LARGEST:
                 _write_cache(cached, arrays)
     kind, name = ("folder", path.name) if path.is_dir() else ("zip", path.stem)

@@ -14,6 +14,8 @@ from condconv_mlx.data import ImageError
 
 DATASETS = {
     "cifar10": "CIFAR-10 photos",
+    "cifar100": "CIFAR-100 photos",
+    "mnist": "MNIST digits",
     "fashion_mnist": "Fashion-MNIST garments",
     "imagenet": "ImageNet photos",
 }
@@ -117,7 +119,7 @@ def offer(model: Published) -> None:
         follow(download)
     except HubError as error:
         if not under_way:
-            st.error(escape(str(error)))
+            st.error(escape(f"The download failed: {error.reason}. Try again when the hub can be reached."))
             return
         # For the button, which can be pressed again; the error comes with it.
         mine[model.name] = download

@@ -55,7 +55,7 @@ def start(name: str, megabytes: int) -> Download:
         if name not in _running:
             download = Download(megabytes * MEGABYTE)
             _running[name] = download
-            # A daemon, since Ctrl-C shall not wait for it. What has come is kept, and the next attempt goes on there.
+            # A daemon, since Ctrl-C shall not wait for it.
             threading.Thread(target=download._run, args=(name, lambda: _end(name)), daemon=True).start()
         return _running[name]
 

@@ -20,7 +20,15 @@ TAG = ".in1k"
 
 
 class HubError(OSError):
-    """Weights that are not here and cannot be fetched. The message says what to do."""
+    """Weights that are not here and cannot be fetched. The message says what to do.
+
+    Attributes:
+        reason: why, in a few words.
+    """
+
+    def __init__(self, message: str, reason: str):
+        super().__init__(message)
+        self.reason = reason
 
 
 @dataclass(frozen=True)
@@ -118,11 +126,13 @@ def fetch(name: str, *, progress: bool = True, report: Callable[[int, int], None
     try:
         return _download(model, _bar(progress, report))
     except Exception as error:
+        reason = _reason(error)
         raise HubError(
             f"{model.architecture}{TAG} ({model.megabytes} MB) is not here and could not be downloaded from "
-            f"{_endpoint() or HUB} ({_reason(error)}). Try again, or fetch {model.address} some other way and hand the "
+            f"{_endpoint() or HUB} ({reason}). Try again, or fetch {model.address} some other way and hand the "
             f'file over by its path: load_timm("path/to/{WEIGHTS}"), or condconv-mlx convert path/to/{WEIGHTS} '
-            "out.safetensors"
+            "out.safetensors",
+            reason,
         ) from error
 
 
@@ -150,7 +160,8 @@ def preprocessing(name: str, folder: Path | None = None) -> dict[str, Any]:
             return known
         return known | _told(config["pretrained_cfg"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise HubError(f"{path} is damaged: remove it, and what is known of {model.architecture} is used") from error
+        message = f"{path} is damaged: remove it, and what is known of {model.architecture} is used"
+        raise HubError(message, "damaged") from error
 
 
 def _bar(progress: bool, report: Callable[[int, int], None] | None = None) -> Any:

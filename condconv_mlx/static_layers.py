@@ -55,7 +55,7 @@ class ReLU6(nn.Module):
     """min(max(x, 0), 6)."""
 
     def __call__(self, x: mx.array) -> mx.array:
-        # Not nn.relu6: it is compiled, which on a CPU wants a C++ compiler.
+        # Not nn.relu6: it is compiled, and on a CPU its first call waits for a C++ compiler, where there is one.
         return F.relu(x, cap=6) if self.training else mx.minimum(mx.maximum(x, 0), 6)
 
 

@@ -2,5 +2,6 @@
 
 from condconv_mlx.explain.kernels import experts_of, mixed_kernel
 from condconv_mlx.explain.tracing import RouterTrace, Trace, trace
+from condconv_mlx.explain.usage import Usage, usage
 
-__all__ = ["RouterTrace", "Trace", "experts_of", "mixed_kernel", "trace"]
+__all__ = ["RouterTrace", "Trace", "Usage", "experts_of", "mixed_kernel", "trace", "usage"]

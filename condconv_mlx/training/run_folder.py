@@ -2,7 +2,7 @@
 
 settings.json        the model, the data and the training settings
 state.safetensors    float32 weights, optimiser state and step, as of the last save
-log.jsonl            one line an epoch
+log.jsonl            one line an epoch: loss, accuracies, seconds, memory, and how each router uses its experts
 best.safetensors     the best model so far, for inference
 """
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from condconv_mlx.checkpoint import save_model
 from condconv_mlx.data import Dataset, augment, normalise, statistics
+from condconv_mlx.explain import trace, usage
 from condconv_mlx.static_layers import Conv2d
 from condconv_mlx.training.distributed import (
     average_statistics,
@@ -25,6 +26,8 @@ from condconv_mlx.training.distributed import (
 from condconv_mlx.training.evaluation import evaluate
 from condconv_mlx.training.run_folder import STATE, load_state, save_state, write_json
 from condconv_mlx.training.whitening import whiten
+
+ROUTED = 250  # held-out images on which the routing is measured after each epoch
 
 
 @dataclass(frozen=True)
@@ -289,7 +292,25 @@ def _finish_epoch(
         "accuracy": round(accuracy, 5),
         "held_out_accuracy": result,
         "seconds": round(state["seconds"], 1),
+        "memory_mb": round(mx.get_peak_memory() / 1e6),
+        "routing": _routing(model, dataset.train_images[held_out[:ROUTED]]),
     }
     with open(folder / "log.jsonl", "a") as log:
         log.write(json.dumps(line) + "\n")
     return result
+
+
+def _routing(model: nn.Module, images: np.ndarray) -> dict[str, Any]:
+    """By the name of a router, how it uses its experts on some images: see `explain.usage`."""
+    if not len(images):
+        return {}
+    wanted = model.info["input"]
+    traced = trace(model, normalise(images, wanted["mean"], wanted["std"]))
+    return {router.name: _rounded(asdict(usage(router.weights))) for router in traced.routers}
+
+
+def _rounded(numbers: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: [round(v, 4) for v in value] if isinstance(value, tuple) else round(value, 4)
+        for name, value in numbers.items()
+    }

@@ -48,6 +48,12 @@ def test_learns_and_the_saved_best_model_does_what_was_measured(dataset, tmp_pat
     assert seen[-1].seconds_left == 0 and seen[-1].images_per_second > 0
     assert best.info["labels"] == ["lying", "standing"] and best.info["input"]["size"] == 28
     assert best.info["training"]["settings"]["seed"] == 0
+    for line in log(tmp_path):
+        assert set(line["routing"]) == {"blocks.1.router", "blocks.2.router", "classifier.router"}
+        for routing in line["routing"].values():
+            assert len(routing["experts"]) == 2 and 0 <= routing["entropy"] <= 1 and 0 <= routing["saturated"] <= 1
+        assert line["memory_mb"] > 0
+    assert max(routing["deviation"] for routing in log(tmp_path)[-1]["routing"].values()) > 0.001
 
 
 def log(folder):

@@ -5,7 +5,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from condconv_mlx.cpu import tune_process
 
@@ -26,3 +28,18 @@ def tuning_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pat
     tuned.strategies.cache_clear()
     yield tmp_path / "measured" / "tuning.json"
     tuned.strategies.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of two classes of 28×28 colour pictures: reddish and bluish noise. Not to be written to."""
+    folder = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 32), ("test", 10)):
+        for name, channel in (("blue", 2), ("red", 0)):
+            (folder / split / name).mkdir(parents=True)
+            for index in range(count):
+                pixels = rng.integers(0, 120, (28, 28, 3), dtype=np.uint8)
+                pixels[..., channel] += 120
+                Image.fromarray(pixels).save(folder / split / name / f"{index}.png")
+    return folder

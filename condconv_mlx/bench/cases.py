@@ -79,3 +79,11 @@ class TrainingCase:
     size: int = 28
     batch: int = 128
     classes: int = 10
+
+
+# Kinds of layers into which a network's time is divided.
+POINTWISE = "pointwise convolutions"
+DEPTHWISE = "depthwise convolutions"
+NORM = "normalisation and activation"
+SQUEEZE = "squeeze-and-excitation"
+REST = "stem, routers, classifier"

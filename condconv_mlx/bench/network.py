@@ -9,6 +9,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
+from condconv_mlx.bench.cases import DEPTHWISE, EXPERTS, NORM, POINTWISE, REST, SQUEEZE
 from condconv_mlx.bench.findings import Finding
 from condconv_mlx.bench.peers import Peer
 from condconv_mlx.bench.timing import Effort, median_times
@@ -17,9 +18,8 @@ from condconv_mlx.layers import Router
 from condconv_mlx.models import create_model
 from condconv_mlx.models.parts import SqueezeExcite
 
-NETWORK, EXPERTS, SIZE = "efficientnet_b0", 8, 224
+NETWORK, SIZE = "efficientnet_b0", 224
 WHOLE = "whole network"
-REST = "stem, routers, classifier"
 REPEATS = 7
 
 
@@ -87,11 +87,11 @@ def _kind(name: str, module: Any) -> str | None:
     if ".squeeze_excite." in name or ".router." in name:
         return None
     if isinstance(module, SqueezeExcite):
-        return "squeeze-and-excitation"
+        return SQUEEZE
     if "norm" in name or "activation" in name:
-        return "normalisation and activation"
+        return NORM
     if name.endswith("depthwise"):
-        return "depthwise convolutions"
+        return DEPTHWISE
     if name.endswith(("expand", "project", "head")):
-        return "pointwise convolutions"
+        return POINTWISE
     return REST if name in ("stem", "classifier") or isinstance(module, Router) else None

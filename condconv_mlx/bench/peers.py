@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from condconv_mlx.bench.cases import Shape, TrainingCase
+from condconv_mlx.bench.cases import DEPTHWISE, NORM, POINTWISE, REST, SQUEEZE, Shape, TrainingCase
 from condconv_mlx.bench.timing import Work
 
 
@@ -194,11 +194,11 @@ def _network(torch: Any, timm: Any, device: str, size: int) -> tuple[Work, Calla
 
 
 def _kind(name: str) -> str | None:
-    """The kind of one of timm's layers, in the words of `condconv_mlx.bench.network`."""
+    """The kind of one of timm's layers, or None, as in `condconv_mlx.bench.network`."""
     last = name.rsplit(".", 1)[-1]
     if last in ("bn1", "bn2", "bn3"):  # timm's holds the activation, too
-        return "normalisation and activation"
+        return NORM
     if last in ("conv_pw", "conv_pwl", "conv_head"):
-        return "pointwise convolutions"
-    kinds = {"conv_dw": "depthwise convolutions", "se": "squeeze-and-excitation"}
-    return kinds.get(last, "stem, routers, classifier" if last in ("conv_stem", "routing_fn", "classifier") else None)
+        return POINTWISE
+    kinds = {"conv_dw": DEPTHWISE, "se": SQUEEZE}
+    return kinds.get(last, REST if last in ("conv_stem", "routing_fn", "classifier") else None)

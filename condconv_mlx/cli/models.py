@@ -85,11 +85,10 @@ def describe_weights(name: str, size: int | None = None) -> dict[str, Any]:
 def describe_hub() -> list[dict[str, Any]]:
     """The published weights that `load_timm` fetches, and whether they are here. Uses no network."""
     from condconv_mlx.convert.hub import HUB_MODELS, cached
-    from condconv_mlx.models import create_model
 
     described = []
     for name, known in HUB_MODELS.items():
-        model = create_model(known.network, num_classes=1000, num_experts=known.experts)
+        model = _create(known.network, known.experts)
         counted, shape = _count(model, known.size)
         path = cached(name)
         described.append(
@@ -110,10 +109,8 @@ def describe_hub() -> list[dict[str, Any]]:
 
 def describe_network(name: str, experts: int | None, size: int | None = None) -> dict[str, Any]:
     """What an architecture costs with its default settings, with experts and without."""
-    from condconv_mlx.models import create_model
-
     counted, shape = _count(_create(name, experts), size)
-    static, _ = _count(create_model(name, **_classes(name), num_experts=None), size)
+    static, _ = _count(_create(name, None), size)
     return {
         "name": name,
         "experts": experts,
@@ -155,12 +152,9 @@ def describe_layers(name: str, experts: int | None, size: int | None) -> dict[st
 def _create(name: str, experts: int | None) -> Any:
     from condconv_mlx.models import create_model
 
-    return create_model(name, **_classes(name), num_experts=experts)
-
-
-def _classes(name: str) -> dict[str, int]:
     # condconv_small is counted as it is shipped, the others as they are published.
-    return {} if name == "condconv_small" else {"num_classes": 1000}
+    classes = {} if name == "condconv_small" else {"num_classes": 1000}
+    return create_model(name, **classes, num_experts=experts)
 
 
 def _count(model: Any, size: int | None) -> tuple[Any, list[int]]:

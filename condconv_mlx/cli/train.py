@@ -89,10 +89,10 @@ def run(args: argparse.Namespace) -> int:
     from condconv_mlx.checkpoint import load_model, save_model
     from condconv_mlx.data import load_dataset
     from condconv_mlx.training import Progress, evaluate, train
-    from condconv_mlx.training.distributed import RANK, launch, python_command, rank_and_size
+    from condconv_mlx.training.distributed import RANK, launch, rank_and_size
 
     if args.processes > 1 and RANK not in os.environ:
-        return launch(python_command(args.argv), args.processes)
+        return launch([sys.executable, "-m", "condconv_mlx", *args.argv], args.processes)
     rank, _ = rank_and_size()
     folder, data, model, settings = _resumed(args) if args.resume else _fresh(args)
     dataset = load_dataset(data)

@@ -5,7 +5,6 @@ The weights of timm's `CondConv2d` are (E, O · I · kh · kw); kernels of PyTor
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,17 +21,17 @@ from condconv_mlx.checkpoint import (
     read_arrays,
 )
 from condconv_mlx.convert.hub import HUB_MODELS, TAG, fetch, hub_model, preprocessing
-from condconv_mlx.models import create_model, list_models
+from condconv_mlx.models import create_model, efficientnet, list_models, mnasnet_a1, mobilenet_v2, resnet50
+from condconv_mlx.names import did_you_mean
 
 UNUSED = "num_batches_tracked"  # a counter of PyTorch's batch normalisation; nothing is computed from it
 # Blocks of each stage of timm's, which numbers them by stage. Ours are numbered through.
 STAGES = {
-    "efficientnet_b0": (1, 2, 2, 3, 3, 4, 1),
-    "efficientnet_b1": (2, 3, 3, 4, 4, 5, 2),
-    "mnasnet_a1": (1, 2, 3, 4, 2, 3, 1),
-    "mobilenet_v1": (1, 2, 2, 6, 2),
-    "mobilenet_v2": (1, 2, 3, 4, 3, 3, 1),
-    "resnet50": (3, 4, 6, 3),
+    **{name: [stage.blocks for stage in efficientnet.stages_of(name)] for name in efficientnet.DEPTHS},
+    "mnasnet_a1": [stage.blocks for stage in mnasnet_a1.STAGES],
+    "mobilenet_v1": [1, 2, 2, 6, 2],
+    "mobilenet_v2": [stage.blocks for stage in mobilenet_v2.STAGES],
+    "resnet50": [blocks for blocks, *_ in resnet50.STAGES],
 }
 TOP = {
     "stem": "conv_stem",
@@ -136,9 +135,9 @@ def load_any(name_or_path: str | Path, progress: bool = True) -> nn.Module:
     name = str(name_or_path)
     known = [*list_weights(), *HUB_MODELS]
     if name.removesuffix(TAG) not in known and not Path(name).suffix and not Path(name).is_file():
-        near = get_close_matches(name, known)
-        hint = f" Did you mean {' or '.join(near)}?" if near else ""
-        raise CheckpointError(f'There is no file and no model "{name}". Models: {", ".join(known)}.{hint}')
+        raise CheckpointError(
+            f'There is no file and no model "{name}". Models: {", ".join(known)}.{did_you_mean(name, known)}'
+        )
     ours = name in list_weights() or (name.removesuffix(TAG) not in HUB_MODELS and is_ours(name))
     return load_model(name) if ours else load_timm(name, progress=progress)
 

@@ -9,9 +9,10 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
+
+from condconv_mlx.names import did_you_mean
 
 HUB = "https://huggingface.co"
 WEIGHTS = "model.safetensors"
@@ -91,8 +92,7 @@ def hub_model(name: str) -> HubModel:
     """The entry of `HUB_MODELS` for a name with or without ".in1k". ValueError for an unknown one, with near names."""
     known = name.removesuffix(TAG)
     if known not in HUB_MODELS:
-        near = get_close_matches(known, HUB_MODELS)
-        hint = f" Did you mean {' or '.join(near)}?" if near else ""
+        hint = did_you_mean(known, HUB_MODELS)
         raise ValueError(f'[hub] name must be one of {", ".join(HUB_MODELS)}, got "{name}".{hint}')
     return HUB_MODELS[known]
 

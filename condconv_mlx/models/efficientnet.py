@@ -5,27 +5,28 @@ are the defaults here.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
 
-from condconv_mlx.models.parts import InvertedResidual, Style
+from condconv_mlx.models.parts import Stage, Style, inverted_residuals
 from condconv_mlx.static_layers import SiLU
 
-# Blocks at depth 1, kernel, stride of the first, expansion and output channels of each stage.
+SQUEEZE = 0.25
+# At depth 1.
 STAGES = (
-    (1, 3, 1, 1, 16),
-    (2, 3, 2, 6, 24),
-    (2, 5, 2, 6, 40),
-    (3, 3, 2, 6, 80),
-    (3, 5, 1, 6, 112),
-    (4, 5, 2, 6, 192),
-    (1, 3, 1, 6, 320),
+    Stage(1, 3, 1, 1, 16, SQUEEZE),
+    Stage(2, 3, 2, 6, 24, SQUEEZE),
+    Stage(2, 5, 2, 6, 40, SQUEEZE),
+    Stage(3, 3, 2, 6, 80, SQUEEZE),
+    Stage(3, 5, 1, 6, 112, SQUEEZE),
+    Stage(4, 5, 2, 6, 192, SQUEEZE),
+    Stage(1, 3, 1, 6, 320, SQUEEZE),
 )
 FIRST_CONDITIONAL_STAGE = 4
-SQUEEZE = 0.25
 STEM, HEAD = 32, 1280
 DEPTHS = {"efficientnet_b0": 1.0, "efficientnet_b1": 1.1}
 
@@ -49,22 +50,16 @@ class Settings:
 
 
 class EfficientNet(nn.Module):
-    """x (N, H, W, in_channels) -> logits (N, num_classes). Stages have ceil(depth × blocks) blocks."""
+    """x (N, H, W, in_channels) -> logits (N, num_classes)."""
 
-    def __init__(self, settings: Settings, depth: float):
+    def __init__(self, settings: Settings, stages: Sequence[Stage]):
         super().__init__()
         style = Style(SiLU, settings.same_padding, settings.norm_eps, settings.router_dropout)
         self.activation = style.activation()
         self.stem = style.conv(settings.in_channels, STEM, 3, stride=1 if settings.small_images else 2)
         self.norm = style.norm(STEM)
-        self.blocks, channels = [], STEM
-        for stage, (blocks, kernel, stride, expansion, out) in enumerate(STAGES):
-            experts = settings.num_experts if stage >= FIRST_CONDITIONAL_STAGE else None
-            for block in range(math.ceil(depth * blocks)):
-                step = stride if block == 0 else 1
-                self.blocks.append(InvertedResidual(channels, out, kernel, step, expansion, SQUEEZE, experts, style))
-                channels = out
-        self.head = style.conv(channels, HEAD, 1)
+        self.blocks = inverted_residuals(STEM, stages, FIRST_CONDITIONAL_STAGE, settings.num_experts, style)
+        self.head = style.conv(stages[-1].channels, HEAD, 1)
         self.norm_head = style.norm(HEAD)
         self.classifier = nn.Linear(HEAD, settings.num_classes)
 
@@ -76,7 +71,12 @@ class EfficientNet(nn.Module):
         return self.classifier(x.mean(axis=(1, 2)))
 
 
+def stages_of(name: str) -> tuple[Stage, ...]:
+    """The stages of the network called `name`, deeper ones with more blocks."""
+    return tuple(stage._replace(blocks=math.ceil(DEPTHS[name] * stage.blocks)) for stage in STAGES)
+
+
 def build(name: str, **options: Any) -> tuple[nn.Module, dict[str, Any]]:
     """The network called `name`, and all its settings by name."""
     settings = Settings(**options)
-    return EfficientNet(settings, DEPTHS[name]), asdict(settings)
+    return EfficientNet(settings, stages_of(name)), asdict(settings)

@@ -6,18 +6,17 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
-from condconv_mlx.models.parts import InvertedResidual, Style
+from condconv_mlx.models.parts import Stage, Style, inverted_residuals
 from condconv_mlx.static_layers import ReLU
 
-# Blocks, kernel, stride of the first, expansion, output channels and squeeze of each stage.
 STAGES = (
-    (1, 3, 1, 1, 16, 0),
-    (2, 3, 2, 6, 24, 0),
-    (3, 5, 2, 3, 40, 0.25),
-    (4, 3, 2, 6, 80, 0),
-    (2, 3, 1, 6, 112, 0.25),
-    (3, 5, 2, 6, 160, 0.25),
-    (1, 3, 1, 6, 320, 0),
+    Stage(1, 3, 1, 1, 16),
+    Stage(2, 3, 2, 6, 24),
+    Stage(3, 5, 2, 3, 40, squeeze=0.25),
+    Stage(4, 3, 2, 6, 80),
+    Stage(2, 3, 1, 6, 112, squeeze=0.25),
+    Stage(3, 5, 2, 6, 160, squeeze=0.25),
+    Stage(1, 3, 1, 6, 320),
 )
 FIRST_CONDITIONAL_STAGE = 4
 STEM, HEAD = 32, 1280
@@ -50,14 +49,8 @@ class MnasNetA1(nn.Module):
         self.activation = style.activation()
         self.stem = style.conv(settings.in_channels, STEM, 3, stride=1 if settings.small_images else 2)
         self.norm = style.norm(STEM)
-        self.blocks, channels = [], STEM
-        for stage, (blocks, kernel, stride, expansion, out, squeeze) in enumerate(STAGES):
-            experts = settings.num_experts if stage >= FIRST_CONDITIONAL_STAGE else None
-            for block in range(blocks):
-                step = stride if block == 0 else 1
-                self.blocks.append(InvertedResidual(channels, out, kernel, step, expansion, squeeze, experts, style))
-                channels = out
-        self.head = style.conv(channels, HEAD, 1)
+        self.blocks = inverted_residuals(STEM, STAGES, FIRST_CONDITIONAL_STAGE, settings.num_experts, style)
+        self.head = style.conv(STAGES[-1].channels, HEAD, 1)
         self.norm_head = style.norm(HEAD)
         self.classifier = nn.Linear(HEAD, settings.num_classes)
 

@@ -6,11 +6,18 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
-from condconv_mlx.models.parts import InvertedResidual, Style
+from condconv_mlx.models.parts import Stage, Style, inverted_residuals
 from condconv_mlx.static_layers import ReLU6
 
-# Blocks, stride of the first, expansion and output channels of each stage.
-STAGES = ((1, 1, 1, 16), (2, 2, 6, 24), (3, 2, 6, 32), (4, 2, 6, 64), (3, 1, 6, 96), (3, 2, 6, 160), (1, 1, 6, 320))
+STAGES = (
+    Stage(1, 3, 1, 1, 16),
+    Stage(2, 3, 2, 6, 24),
+    Stage(3, 3, 2, 6, 32),
+    Stage(4, 3, 2, 6, 64),
+    Stage(3, 3, 1, 6, 96),
+    Stage(3, 3, 2, 6, 160),
+    Stage(1, 3, 1, 6, 320),
+)
 FIRST_CONDITIONAL_STAGE = 3
 STEM, HEAD = 32, 1280
 
@@ -43,13 +50,8 @@ class MobileNetV2(nn.Module):
         self.activation = style.activation()
         self.stem = style.conv(settings.in_channels, STEM, 3, stride=1 if settings.small_images else 2)
         self.norm = style.norm(STEM)
-        self.blocks, channels = [], STEM
-        for stage, (blocks, stride, expansion, out) in enumerate(STAGES):
-            of_stage = experts if stage >= FIRST_CONDITIONAL_STAGE else None
-            for block in range(blocks):
-                step = stride if block == 0 else 1
-                self.blocks.append(InvertedResidual(channels, out, 3, step, expansion, 0, of_stage, style))
-                channels = out
+        self.blocks = inverted_residuals(STEM, STAGES, FIRST_CONDITIONAL_STAGE, experts, style)
+        channels = STAGES[-1].channels
         if experts is not None:
             self.router = style.router(channels, experts)
         self.head = style.conv(channels, HEAD, 1, num_experts=experts)

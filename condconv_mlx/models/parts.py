@@ -1,7 +1,8 @@
 """What the networks for ImageNet have in common. Everything is NHWC."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -137,6 +138,33 @@ class InvertedResidual(nn.Module):
             y = self.squeeze_excite(y)
         y = self.norm_project(self.project(y, *routing))
         return x + y if self.shortcut else y
+
+
+class Stage(NamedTuple):
+    """Inverted residual blocks of one kind. The stride is that of the first, the channels are those that come out."""
+
+    blocks: int
+    kernel_size: int
+    stride: int
+    expansion: int
+    channels: int
+    squeeze: float = 0
+
+
+def inverted_residuals(
+    in_channels: int, stages: Sequence[Stage], first_conditional: int, num_experts: int | None, style: Style
+) -> list[nn.Module]:
+    """The blocks of all stages; those of stage `first_conditional` and later have `num_experts`."""
+    blocks: list[nn.Module] = []
+    for number, (count, kernel_size, stride, expansion, channels, squeeze) in enumerate(stages):
+        experts = num_experts if number >= first_conditional else None
+        for index in range(count):
+            step = stride if index == 0 else 1
+            blocks.append(
+                InvertedResidual(in_channels, channels, kernel_size, step, expansion, squeeze, experts, style)
+            )
+            in_channels = channels
+    return blocks
 
 
 def round_channels(channels: float, divisor: int = 8) -> int:

@@ -1,13 +1,13 @@
 """Names of architectures."""
 
 from collections.abc import Callable
-from difflib import get_close_matches
 from functools import partial
 from typing import Any
 
 import mlx.nn as nn
 
 from condconv_mlx.models import condconv_small, efficientnet, mnasnet_a1, mobilenet_v1, mobilenet_v2, resnet50
+from condconv_mlx.names import did_you_mean
 
 _BUILDERS: dict[str, Callable[..., tuple[nn.Module, dict[str, Any]]]] = {
     "condconv_small": condconv_small.build,
@@ -56,8 +56,7 @@ def create_model(name: str, *, num_classes: int = 10, num_experts: int | None = 
         ValueError: for an unknown name or setting.
     """
     if name not in _BUILDERS:
-        near = get_close_matches(name, list_models())
-        hint = f" Did you mean {' or '.join(near)}?" if near else ""
+        hint = did_you_mean(name, list_models())
         raise ValueError(f'[create_model] name must be one of {list_models()}, got "{name}".{hint}')
     try:
         model, settings = _BUILDERS[name](num_classes=num_classes, num_experts=num_experts, **options)

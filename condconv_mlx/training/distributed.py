@@ -152,8 +152,3 @@ def _free_ports(count: int) -> list[int]:
         for each in sockets:
             each.bind(("127.0.0.1", 0))
         return [each.getsockname()[1] for each in sockets]
-
-
-def python_command(arguments: Sequence[str]) -> list[str]:
-    """The command line of this package with arguments of its own."""
-    return [sys.executable, "-m", "condconv_mlx", *arguments]

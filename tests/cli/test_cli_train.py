@@ -6,28 +6,11 @@ import subprocess
 import sys
 import time
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from condconv_mlx.cli import main
 
 TINY = "--width 4 --experts 2 --batch-size 8 --holdout 8 --epochs 2 --shift 1 --learning-rate 0.05".split()
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    """Two classes of 28×28 colour pictures: reddish and bluish noise."""
-    folder = tmp_path_factory.mktemp("pictures")
-    rng = np.random.default_rng(0)
-    for split, count in (("train", 32), ("test", 10)):
-        for name, channel in (("blue", 2), ("red", 0)):
-            (folder / split / name).mkdir(parents=True)
-            for index in range(count):
-                pixels = rng.integers(0, 120, (28, 28, 3), dtype=np.uint8)
-                pixels[..., channel] += 120
-                Image.fromarray(pixels).save(folder / split / name / f"{index}.png")
-    return folder
 
 
 @pytest.fixture(autouse=True)

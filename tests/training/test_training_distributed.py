@@ -9,7 +9,6 @@ import time
 import mlx.core as mx
 import numpy as np
 import pytest
-from PIL import Image
 
 from condconv_mlx.cli import main
 from condconv_mlx.training.distributed import RANK, average_statistics, launch, own_part, same_as_first, told_by_first
@@ -51,20 +50,6 @@ train(model, dataset, Path(sys.argv[1]), settings)
 np.savez(Path(sys.argv[1]) / f"weights{rank}.npz", **{n: np.array(v) for n, v in named_arrays(model).items()})
 """
 TINY = "--width 4 --experts 2 --batch-size 8 --holdout 8 --shift 1 --learning-rate 0.05".split()
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pictures")
-    rng = np.random.default_rng(0)
-    for split, count in (("train", 32), ("test", 10)):
-        for name, channel in (("blue", 2), ("red", 0)):
-            (folder / split / name).mkdir(parents=True)
-            for index in range(count):
-                pixels = rng.integers(0, 120, (28, 28, 3), dtype=np.uint8)
-                pixels[..., channel] += 120
-                Image.fromarray(pixels).save(folder / split / name / f"{index}.png")
-    return folder
 
 
 def test_two_processes_train_to_the_weights_of_one(tmp_path):

@@ -56,6 +56,8 @@ def train_on(run: Run, caught: list[int], on_progress: Callable[[Progress], None
     started, first, before = time.monotonic(), state.step, state.seconds
     saved, line_began, epoch_began = started, (started, first), (started, first)
     training_mode(model, settings.freeze)
+    if run.saved is None and rank == 0:
+        _save(run)  # so that a run killed at any moment can go on
     for step, chosen in _batches(run):
         begun = time.monotonic()
         parts = _parts(run, step, chosen)

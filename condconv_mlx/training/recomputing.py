@@ -2,7 +2,7 @@
 
 `nn.utils.checkpoint` would do for a block without state. Ours have statistics of batch normalisation, which would move
 twice, random numbers, which would be others the second time, and routers that are watched from outside. So all of
-these go into the checkpointed function as arguments, and come out of it as results.
+these go into one function as arguments, and come out of it as results.
 """
 
 from collections.abc import Iterator
@@ -15,6 +15,8 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_unflatten
 
 from condconv_mlx.layers import Router, observer
+
+Arrays = dict[str, mx.array]
 
 
 @contextmanager
@@ -65,7 +67,7 @@ def _recomputed(kind: Any) -> type:
 
 
 class _Collector:
-    """An `Observer` inside a checkpointed function; what it saw has to leave by way of the results."""
+    """An `Observer` inside that function; what it saw has to leave by way of the results."""
 
     def __init__(self) -> None:
         self.seen: list[tuple[Router, mx.array]] = []
@@ -86,7 +88,8 @@ def _call(block: nn.Module, kind: Any, x: mx.array) -> mx.array:
     keys = mx.random.randint(0, 2**31 - 1, (len(dropouts), 2)).astype(mx.uint32)
     routers: list[Router] = []
 
-    def forward(x: mx.array, trainable: dict, others: dict, keys: mx.array) -> tuple[mx.array, dict, list[mx.array]]:
+    def forward(x: mx.array, trainable: Arrays, others: Arrays, keys: mx.array) -> list[mx.array]:
+        """The output, the arrays that are not trained as they are afterwards, and the weights of all routers."""
         block.update(tree_unflatten(list({**trainable, **others}.items())))
         for dropout, key in zip(dropouts, keys, strict=True):
             # nn.Module would keep an array as a parameter, so go around it.
@@ -99,9 +102,29 @@ def _call(block: nn.Module, kind: Any, x: mx.array) -> mx.array:
             observer.reset(token)
         routers[:] = [router for router, _ in collector.seen]
         after: Any = dict(tree_flatten(block.parameters()))
-        return y, {name: after[name] for name in others}, [weights for _, weights in collector.seen]
+        return [y, *(after[name] for name in others), *(weights for _, weights in collector.seen)]
 
-    y, others, weights = mx.checkpoint(forward)(x, trainable, others, keys)
+    @mx.custom_function
+    def run(x: mx.array, trainable: Arrays, others: Arrays, keys: mx.array) -> list[mx.array]:
+        return forward(x, trainable, others, keys)
+
+    @run.vjp
+    def gradients(primals: tuple, cotangents: list[mx.array], _: list[mx.array]) -> tuple:
+        x, trainable, others, keys = primals
+        # Not before the gradient of the output is there. `mx.checkpoint` leaves the order open, and MLX 0.32.4 then
+        # computes all blocks again before the first gradient, which keeps as much as without checkpointing.
+        values = mx.depends([x, *trainable.values()], cotangents)
+
+        def again(x: mx.array, *values: mx.array) -> list[mx.array]:
+            return forward(x, dict(zip(trainable, values, strict=True)), others, keys)
+
+        of_x, *of_values = mx.vjp(again, values, cotangents)[1]
+        zeros = {name: mx.zeros_like(value) for name, value in others.items()}
+        return of_x, dict(zip(trainable, of_values, strict=True)), zeros, mx.zeros_like(keys)
+
+    results: Any = run(x, trainable, others, keys)
+    y, *rest = results
+    others, weights = dict(zip(others, rest, strict=False)), rest[len(others) :]
     block.update(tree_unflatten(list({**trainable, **others}.items())))
     watching = observer.get()
     if watching is not None:

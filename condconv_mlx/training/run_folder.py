@@ -23,7 +23,7 @@ import mlx.nn as nn
 import mlx.optimizers as optim
 from mlx.utils import tree_flatten, tree_unflatten
 
-from condconv_mlx.checkpoint import CheckpointError, assign, named_arrays, read_arrays, write_arrays
+from condconv_mlx.checkpoint import CheckpointError, assign, named_arrays, read_arrays, read_metadata, write_arrays
 from condconv_mlx.files import replacing
 from condconv_mlx.training.log import read_log
 
@@ -80,15 +80,25 @@ def save_state(
         raise OSError(f"the checkpoint could not be written to {folder} ({why}): is the disk full?") from error
 
 
+def saved_step(folder: Path) -> int | None:
+    """The step of the checkpoint in a folder, None if there is none. `CheckpointError` if it is damaged."""
+    path = folder / STATE
+    return _progress(read_metadata(path), path)["step"] if path.exists() else None
+
+
+def _progress(metadata: dict[str, str], path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(metadata["progress"])
+    except (KeyError, ValueError) as error:
+        raise CheckpointError(f"{path} is no training state: {error}") from error
+
+
 def load_state(
     folder: Path, model: nn.Module, optimizer: optim.Optimizer, average: dict[str, mx.array]
 ) -> dict[str, Any]:
     """Put a saved state back; returns `progress`. `CheckpointError` if it is missing, damaged or of another model."""
     arrays, metadata = read_arrays(folder / STATE)
-    try:
-        progress = json.loads(metadata["progress"])
-    except (KeyError, ValueError) as error:
-        raise CheckpointError(f"{folder / STATE} is no training state: {error}") from error
+    progress = _progress(metadata, folder / STATE)
     assign(model, _under("model.", arrays), str(folder / STATE))
     optimizer.state = tree_unflatten(list(_under("optimizer.", arrays).items()))
     saved = _under("average.", arrays)

@@ -17,7 +17,7 @@ from condconv_mlx.training.precision import float32_norms
 from condconv_mlx.training.recomputing import recomputed_blocks
 from condconv_mlx.training.routing import mixing
 from condconv_mlx.training.run import Run, begin
-from condconv_mlx.training.run_folder import STATE, locked
+from condconv_mlx.training.run_folder import locked, saved_step
 from condconv_mlx.training.settings import TrainingSettings
 from condconv_mlx.training.stopping import Diverged, caught_signals
 from condconv_mlx.training.synchronised import synchronised_norms
@@ -66,7 +66,8 @@ def train(
     """
     folder = Path(folder)
     rank, processes = rank_and_size()
-    if told_by_first(lambda: not resume and (folder / STATE).exists()):
+    # A run that went wrong before its first step, because of a setting say, may begin again in its place.
+    if told_by_first(lambda: not resume and bool(saved_step(folder))):
         raise ValueError(f"{folder} already holds a run: resume it, or name another folder")
     if settings.batch_size % (processes * settings.accumulate):
         parts = f" in {settings.accumulate} parts each" if settings.accumulate > 1 else ""

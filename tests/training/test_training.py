@@ -5,35 +5,15 @@ import os
 import mlx.core as mx
 import numpy as np
 import pytest
+from training_material import fresh
 
-from condconv_mlx import create_model, load_model
+from condconv_mlx import load_model
 from condconv_mlx.checkpoint import CheckpointError, named_arrays
-from condconv_mlx.data import Dataset
 from condconv_mlx.data.augmentation import Augmentation
 from condconv_mlx.training import TrainingSettings, evaluate, read_log, train
 from condconv_mlx.training.run_folder import STATE
 
 SETTINGS = TrainingSettings(epochs=2, batch_size=16, holdout=16, warmup=0.5, shift=1)
-
-
-def stripes(count, seed):
-    """Classes that a network can tell: horizontal or vertical stripes, in noise."""
-    rng = np.random.default_rng(seed)
-    labels = rng.integers(0, 2, count).astype(np.int32)
-    wave = np.where(np.arange(28) // 3 % 2, 200, 40)
-    images = np.where(labels[:, None, None] == 0, wave[None, :, None], wave[None, None, :])
-    noisy = images + rng.normal(0, 20, images.shape)
-    return noisy.clip(0, 255).astype(np.uint8)[..., None], labels
-
-
-@pytest.fixture(scope="module")
-def dataset():
-    return Dataset("stripes", ["lying", "standing"], *stripes(112, 0), *stripes(40, 1), "made here")
-
-
-def fresh(seed=0, **options):
-    mx.random.seed(seed)
-    return create_model("condconv_small", num_classes=2, num_experts=2, in_channels=1, width=4, **options)
 
 
 def test_learns_and_the_saved_best_model_does_what_was_measured(dataset, tmp_path):

@@ -100,8 +100,8 @@ class CondConvSmall(nn.Module):
         self.relu = ReLU()
         channels = [width, *(settings.channels or (2 * width, 4 * width, 4 * width))]
         self.blocks = [
-            Block(*channels[i : i + 2], stride, experts is not None and i >= settings.conditional_from, settings)
-            for i, stride in enumerate(STRIDES)
+            Block(into, out, stride, experts is not None and i >= settings.conditional_from, settings)
+            for i, (into, out, stride) in enumerate(zip(channels, channels[1:], STRIDES, strict=False))
         ]
         self.classifier: nn.Module
         if experts is None:

@@ -31,7 +31,9 @@ def add_parser(subparsers: Any) -> None:
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--only", action="append", choices=QUESTIONS, help="this question alone; can be given repeatedly")
+    parser.add_argument(
+        "--only", action="append", choices=QUESTIONS, help="this question alone; can be given repeatedly"
+    )
     parser.add_argument(
         "--seeds", type=at_least_one, metavar="N", help="runs of each network (default: 5 against static, 3 elsewhere)"
     )
@@ -67,7 +69,12 @@ def run(args: argparse.Namespace) -> int:
     recipe = replace(recipe, images=min(recipe.images, len(dataset.train_images)))
     shape = dataset.train_images.shape[1:]
     asked = questions(recipe, shape, len(dataset.labels), args.only or QUESTIONS)
-    planned = {each.key: each for question in asked for arm in runs(recipe, question, shape, args.seeds).values() for each in arm}
+    planned = {
+        each.key: each
+        for question in asked
+        for arm in runs(recipe, question, shape, args.seeds).values()
+        for each in arm
+    }
     missing = [each for each in planned.values() if not finished(folder, each)]
     status = 0
     if missing and not args.draw:

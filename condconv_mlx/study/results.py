@@ -1,7 +1,7 @@
 """What the finished runs of each question come to."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
@@ -50,7 +50,7 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """"ahead", "behind", or "open" where the interval has zero in it, or there is none."""
+        """ "ahead", "behind", or "open" where the interval has zero in it, or there is none."""
         low, high = self.estimate.low, self.estimate.high
         if low is None or high is None or low <= 0 <= high:
             return "open"
@@ -71,6 +71,13 @@ class Answer:
     comparisons: list[Comparison]
     missing: int  # runs still to be done
 
+    def as_json(self) -> dict[str, Any]:
+        """Plain JSON, with the verdict of each comparison."""
+        plain = asdict(self)
+        for row, comparison in zip(plain["comparisons"], self.comparisons, strict=True):
+            row |= {"verdict": comparison.verdict, "reaches_target": comparison.reaches_target}
+        return plain
+
 
 def answer(recipe: Recipe, question: Question, folder: Path, shape: Sequence[int], seeds: int | None = None) -> Answer:
     """Gather the finished runs of a question from the folder of a study."""
@@ -80,7 +87,9 @@ def answer(recipe: Recipe, question: Question, folder: Path, shape: Sequence[int
         missing += sum(result is None for result in found.values())
         if done := {seed: result for seed, result in found.items() if result}:
             results[name] = done
-    accuracy = {name: {seed: 100 * run["test_accuracy"] for seed, run in done.items()} for name, done in results.items()}
+    accuracy = {
+        name: {seed: 100 * run["test_accuracy"] for seed, run in done.items()} for name, done in results.items()
+    }
     comparisons = []
     for arm, other in question.comparisons:
         both = [seed for seed in accuracy.get(arm, {}) if seed in accuracy.get(other, {})]
@@ -104,7 +113,9 @@ def _arm(name: str, done: dict[int, dict[str, Any]]) -> ArmResult:
         images_per_second=median(map(_speed, results)),
         first_loss=mean(run["epochs"][0]["loss"] for run in results),
         routing={
-            router: {what: mean(each[router][what] for each in routing) for what in ("entropy", "saturated", "deviation")}
+            router: {
+                what: mean(each[router][what] for each in routing) for what in ("entropy", "saturated", "deviation")
+            }
             for router in routing[0]
         },
     )

@@ -30,14 +30,14 @@ def finished(folder: Path, run: Run) -> dict[str, Any] | None:
 
 def carry_out_all(
     runs: Sequence[Run], folder: Path, processes: int, on_progress: Callable[[Run, float], None]
-) -> dict[Run, str]:
+) -> dict[str, str]:
     """Do those that are not done yet, `processes` at a time, and keep each result in `folder` at once.
 
     Interrupted, it stops the runs that are under way; they begin anew the next time. `on_progress` hears how far a run
     is, from 0 to 1 when its result is there; it is called from several threads.
 
     Returns:
-        The runs that failed, and why. `ValueError` if another study is at work in the folder.
+        The keys of the runs that failed, and why. `ValueError` if another study is at work in the folder.
     """
     with _alone(folder):
         failed: dict[str, str] = {}

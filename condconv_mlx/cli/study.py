@@ -69,11 +69,12 @@ def run(args: argparse.Namespace) -> int:
     recipe = replace(recipe, images=min(recipe.images, len(dataset.train_images)))
     shape = dataset.train_images.shape[1:]
     asked = questions(recipe, shape, len(dataset.labels), args.only or QUESTIONS)
+    # Seed by seed, so that what is finished early can be paired.
     planned = {
         each.key: each
         for question in asked
-        for arm in runs(recipe, question, shape, args.seeds).values()
-        for each in arm
+        for seed in zip(*runs(recipe, question, shape, args.seeds).values(), strict=True)
+        for each in seed
     }
     missing = [each for each in planned.values() if not finished(folder, each)]
     status = 0

@@ -41,6 +41,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--images", type=at_least_one, metavar="N", help="training images (default: 20000)")
     parser.add_argument("--width", type=at_least_one, metavar="N", help="channels of the stem (default: 8)")
     parser.add_argument("--epochs", type=at_least_one, metavar="N", help="passes over the images (default: 6)")
+    parser.add_argument("--batch-size", type=at_least_one, metavar="N", help="images a step (default: 128)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where results are kept (default: runs/study-DATA)")
     parser.add_argument(
         "--processes", type=at_least_one, default=1, metavar="N", help="runs at a time, a core each (default: 1)"
@@ -60,13 +61,19 @@ def run(args: argparse.Namespace) -> int:
     from condconv_mlx.study.runner import finished
     from condconv_mlx.training.run_folder import write_json
 
-    chosen = {name: getattr(args, name) for name in ("images", "width", "epochs") if getattr(args, name) is not None}
+    chosen = {
+        name: getattr(args, name)
+        for name in ("images", "width", "epochs", "batch_size")
+        if getattr(args, name) is not None
+    }
     recipe = Recipe(data=args.data, **chosen)
     name = Path(args.data.removeprefix("folder:")).name.removesuffix(".zip")
     folder = args.out or Path("runs") / f"study-{name}"
     dataset = load_dataset(args.data)
     warn_of_skipped(dataset)
     recipe = replace(recipe, images=min(recipe.images, len(dataset.train_images)))
+    if recipe.images < recipe.batch_size:
+        raise ValueError(f"{recipe.images} training images are too few for batches of {recipe.batch_size}")
     shape = dataset.train_images.shape[1:]
     asked = questions(recipe, shape, len(dataset.labels), args.only or QUESTIONS)
     # Seed by seed, so that what is finished early can be paired.

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from condconv_mlx.data import Dataset
+    from condconv_mlx.explain.usage import Usage
     from condconv_mlx.study.plan import Run
 
 ROUTED = 1000  # test images on which the routing is measured
@@ -74,11 +75,15 @@ def carry_out(run: "Run", dataset: "Dataset", on_progress: Callable[[float], Non
         "cpu_seconds": cpu_seconds,
         "multiply_adds": counted.madds,
         "parameters": counted.params,
-        "routing": {router.name: asdict(usage(router.weights)) for router in seen.routers},
+        "routing": {router.name: _plain(usage(router.weights)) for router in seen.routers},
         "device": str(mx.default_device()),
         "finished": datetime.now().astimezone().isoformat(timespec="seconds"),
         "version": metadata.version("condconv-mlx"),
     }
+
+
+def _plain(usage: "Usage") -> dict[str, Any]:
+    return asdict(usage) | {"experts": list(usage.experts)}
 
 
 def subset(dataset: "Dataset", images: int) -> "Dataset":

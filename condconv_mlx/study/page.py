@@ -88,7 +88,7 @@ def page(recipe: Recipe, source: str, answers: Sequence[Answer]) -> str:
         missing = f"<p>{answer.missing} of its runs are still to be done.</p>" if answer.missing else ""
         sections.append(
             f"<section><h2>{plain(_HEADINGS[answer.question])}</h2><p>{plain(paper)}</p><p>{plain(here)}</p>{missing}"
-            f"{drawn(_charts(answer), script=not sections)}{table(_comparisons(answer))}"
+            f"{drawn(_charts(answer), script=not sections)}{table(_comparisons(answer)) if answer.comparisons else ''}"
             f"<details><summary>All numbers</summary>{table(_arms(answer))}</details></section>"
         )
     return document("What holds of CondConv at small scale", _shared(recipe, source) + "".join(sections))
@@ -100,8 +100,8 @@ def text(answers: Sequence[Answer]) -> str:
     for answer in answers:
         if answer.arms:
             arms = [(row[0], *row[3:5], row[1]) for row in _arms(answer)]
-            lines = [_HEADINGS[answer.question], *aligned(arms), *aligned(_comparisons(answer)[1:])]
-            blocks.append("\n".join(lines))
+            compared = aligned(_comparisons(answer)[1:]) if answer.comparisons else []
+            blocks.append("\n".join([_HEADINGS[answer.question], *aligned(arms), *compared]))
     return "\n\n".join(blocks)
 
 

@@ -1,4 +1,7 @@
-"""Data sets, image decoding and augmentation. Knows NumPy and Pillow, not MLX."""
+"""Data sets, image decoding and augmentation.
+
+What is named here knows NumPy and Pillow, not MLX, which `augmentation` and `policy` compute in.
+"""
 
 from condconv_mlx.data.dataset import DataError, Dataset, few
 from condconv_mlx.data.folder import load_folder

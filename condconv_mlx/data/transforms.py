@@ -11,7 +11,14 @@ def normalise(images: np.ndarray, mean: Sequence[float], std: Sequence[float]) -
     images uint8 (N, H, W, C), mean and std of length C on the scale [0, 1] -> float32 (N, H, W, C).
     """
     _check_images(images)
-    channels = images.shape[-1]
+    scale, offset = scale_and_offset(mean, std, images.shape[-1])
+    scaled = np.multiply(images, scale, dtype=np.float32)
+    scaled -= offset
+    return scaled
+
+
+def scale_and_offset(mean: Sequence[float], std: Sequence[float], channels: int) -> tuple[np.ndarray, np.ndarray]:
+    """What `normalise` multiplies with and then subtracts, each (C,) float32."""
     if len(mean) != channels or len(std) != channels:
         raise ValueError(
             f"mean and std have {len(mean)} and {len(std)} values, but the images have {channels} channels: "
@@ -22,9 +29,7 @@ def normalise(images: np.ndarray, mean: Sequence[float], std: Sequence[float]) -
         raise ValueError(f"std must be positive in every channel, got {list(std)}")
     scale = (1 / (255 * deviation)).astype(np.float32)
     offset = (np.asarray(mean, dtype=np.float64) / deviation).astype(np.float32)
-    scaled = np.multiply(images, scale, dtype=np.float32)
-    scaled -= offset
-    return scaled
+    return scale, offset
 
 
 def statistics(images: np.ndarray) -> tuple[list[float], list[float]]:

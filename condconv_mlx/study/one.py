@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from condconv_mlx.study.plan import Run
 
 ROUTED = 1000  # test images on which the routing is measured
-STRATEGIES = {"kernels": "unfold", "outputs": "outputs"}
 
 
 def carry_out(run: "Run", dataset: "Dataset", on_progress: Callable[[float], None] | None = None) -> dict[str, Any]:
@@ -36,17 +35,11 @@ def carry_out(run: "Run", dataset: "Dataset", on_progress: Callable[[float], Non
     from condconv_mlx.complexity import count
     from condconv_mlx.data import normalise
     from condconv_mlx.explain import trace, usage
-    from condconv_mlx.layers import CondConv2d
     from condconv_mlx.models import create_model
-    from condconv_mlx.training import TrainingSettings, evaluate, train
+    from condconv_mlx.training import TrainingSettings, evaluate, read_log, train
 
     mx.random.seed(run.training["seed"])
     model: Any = create_model("condconv_small", num_classes=len(dataset.labels), **run.model)
-    training = dict(run.training)
-    if mixing := training.pop("mixing", None):
-        for layer in model.modules():
-            if isinstance(layer, CondConv2d):
-                layer.strategy = STRATEGIES[mixing]
     part = subset(dataset, run.images)
     with tempfile.TemporaryDirectory(prefix="condconv-mlx-study-") as temporary:
         folder = Path(temporary) / "run"
@@ -55,11 +48,11 @@ def carry_out(run: "Run", dataset: "Dataset", on_progress: Callable[[float], Non
             model,
             part,
             folder,
-            TrainingSettings(**training),
+            TrainingSettings(**run.training),
             on_progress=on_progress and (lambda progress: on_progress(progress.step / progress.steps)),
         )
         seconds, cpu_seconds = time.perf_counter() - before[0], time.process_time() - before[1]
-        log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+        epochs = read_log(folder).epochs
     wanted = model.info["input"]
     tested = evaluate(model, dataset.test_images, dataset.test_labels, wanted)
     seen = trace(model, normalise(dataset.test_images[:ROUTED], wanted["mean"], wanted["std"]))
@@ -70,7 +63,7 @@ def carry_out(run: "Run", dataset: "Dataset", on_progress: Callable[[float], Non
         "test_loss": tested.loss,
         "test_images": tested.count,
         "train_images": len(part.train_images),
-        "epochs": [{name: line[name] for name in ("loss", "accuracy")} for line in log],
+        "epochs": [{name: line[name] for name in ("loss", "accuracy")} for line in epochs],
         "seconds": seconds,
         "cpu_seconds": cpu_seconds,
         "multiply_adds": counted.madds,

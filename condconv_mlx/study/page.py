@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from condconv_mlx.charts.study import Row, accuracies, by_experts, differences
 from condconv_mlx.report import Chart, described, document, drawn, plain, table
-from condconv_mlx.study.plan import COUNTS, DROPOUT, EXPERTS, FEW, LONGER, MIXUP, Recipe
+from condconv_mlx.study.plan import COUNTS, DROPOUT, EXPERTS, FEW, LONGER, MIXUP, TEMPERATURE, Recipe
 from condconv_mlx.study.results import TARGET, Answer, ArmResult, Comparison
 from condconv_mlx.study.statistics import CONFIDENCE, Estimate
 from condconv_mlx.tables import aligned
@@ -40,7 +40,8 @@ _ABOUT = {
     "routing": (
         "The paper routes by a sigmoid, each expert for itself. Dynamic Convolution (arXiv 1912.03458) takes a "
         "softmax, by which they compete.",
-        "Only the last step of the routers differs; the softmax has the temperature 1.",
+        "Only the last step of the routers differs. The softmax has the temperature 1, or is cooled from "
+        f"{TEMPERATURE:g} to 1 over the first half of the training, as Dynamic Convolution has it in its first epochs.",
     ),
     "routers": (
         "The paper has one router a block, on the input of the block, shared by its convolutions.",

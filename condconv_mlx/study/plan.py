@@ -16,6 +16,7 @@ COUNTS = (1, 2, 4, 8, 16)
 FEW = 4  # experts up to which the paper mixes outputs in training
 DROPOUT = 0.1
 MIXUP = 0.2
+TEMPERATURE = 30.0  # at which Dynamic Convolution begins
 LONGER = 3  # times the epochs
 SEEDS = {"static": 5}
 FEWER_SEEDS = 3  # of the other questions
@@ -100,8 +101,8 @@ def questions(recipe: Recipe, shape: Sequence[int], classes: int, names: Sequenc
         "static": lambda: _static(static, base, recipe, shape, classes),
         "experts": lambda: _experts(static),
         "start": lambda: _start(static),
-        "routing": lambda: _against("routing", "sigmoid", "softmax", {"routing": "softmax"}),
-        "routers": lambda: _against("routers", "one a block", "one a layer", {"separate_routers": True}),
+        "routing": lambda: _routing(recipe),
+        "routers": _routers,
         "regularisation": lambda: _regularisation(static, base),
         "longer": lambda: _longer(static, base, recipe),
         "modes": _modes,
@@ -147,9 +148,21 @@ def _start(static: Arm) -> Question:
     return Question("start", (static, *arms), tuple((arm.name, static.name) for arm in arms))
 
 
-def _against(question: str, usual: str, other: str, changed: Mapping[str, Any]) -> Question:
-    arms = (Arm(usual, {"num_experts": EXPERTS}), Arm(other, {"num_experts": EXPERTS, **changed}))
-    return Question(question, arms, ((other, usual),))
+def _routing(recipe: Recipe) -> Question:
+    softmax = {"num_experts": EXPERTS, "routing": "softmax"}
+    cooled = {"temperature": TEMPERATURE, "temperature_epochs": recipe.epochs / 2}
+    arms = (
+        Arm("sigmoid", {"num_experts": EXPERTS}),
+        Arm("softmax", softmax),
+        Arm("softmax, cooled", softmax, cooled),
+    )
+    return Question("routing", arms, tuple((arm.name, "sigmoid") for arm in arms[1:]))
+
+
+def _routers() -> Question:
+    usual = Arm("one a block", {"num_experts": EXPERTS})
+    other = Arm("one a layer", {"num_experts": EXPERTS, "separate_routers": True})
+    return Question("routers", (usual, other), ((other.name, usual.name),))
 
 
 def _regularisation(static: Arm, base: Arm) -> Question:

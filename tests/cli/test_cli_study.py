@@ -16,7 +16,7 @@ def study(pictures, tmp_path):
 def test_it_trains_what_is_missing_and_writes_page_and_numbers(study, tmp_path, capsys):
     assert main([*study, "--processes", "2"]) == 0
     out, err = capsys.readouterr()
-    assert "0 of 2 runs are done" in err and "softmax less sigmoid" in out
+    assert "0 of 3 runs are done" in err and "softmax less sigmoid" in out
     assert out.endswith(f"{tmp_path / 'study' / 'study.html'}\n")
     assert "plotly-graph-div" in (tmp_path / "study" / "study.html").read_text(encoding="utf-8")
     numbers = json.loads((tmp_path / "study" / "results.json").read_text())

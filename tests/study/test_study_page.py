@@ -39,7 +39,7 @@ def test_every_question_has_its_charts_and_what_is_missing_is_said(written):
     assert written.count("<section>") == len(QUESTIONS)
     # Softmax has no run, so there is nothing to compare sigmoid with.
     assert written.count('class="plotly-graph-div"') == 2 * len(QUESTIONS) - 1
-    assert "3 of its runs are still to be done" in written
+    assert "6 of its runs are still to be done" in written
 
 
 def test_it_says_what_was_shared_and_what_came_out(written):

@@ -149,6 +149,11 @@ def differing(runs: Sequence[Run]) -> dict[str, list[Any]]:
     return {name: row for name, row in values.items() if any(value != row[0] for value in row)}
 
 
+def shown(value: Any) -> str:
+    """A setting as a word."""
+    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
 def delete(run: Run) -> list[Path]:
     """Delete the files of a run, and its folder if nothing is left in it.
 

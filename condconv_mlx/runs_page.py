@@ -7,7 +7,7 @@ import numpy as np
 
 from condconv_mlx.charts.training import Line, curves, expert_history
 from condconv_mlx.report import Chart, document, drawn, plain, table
-from condconv_mlx.runs import Run, differing
+from condconv_mlx.runs import Run, differing, shown
 
 HEALTH = {
     "entropy": "Entropy of the routing weights: 1 if an image uses all experts alike, 0 if one alone",
@@ -21,7 +21,7 @@ def page(runs: Sequence[Run]) -> str:
     sections = [table(_overview(runs))]
     differ = differing(runs)
     if differ:
-        rows = [("settings", *(run.name for run in runs)), *((name, *map(str, row)) for name, row in differ.items())]
+        rows = [("settings", *(run.name for run in runs)), *((name, *map(shown, row)) for name, row in differ.items())]
         sections.append(f"<h2>Settings that differ</h2>{table(rows)}")
     charts = _charts(runs)
     if charts:

@@ -127,13 +127,13 @@ def _listed(runs: list[Any]) -> list[str]:
 
 def _compared(runs: list[Any]) -> list[str]:
     """The list, the settings that differ with a column for each run, and the curves."""
-    from condconv_mlx.runs import differing
+    from condconv_mlx.runs import differing, shown
 
     names = [each.name for each in runs]
     lines = _listed(runs)
     differ = differing(runs)
     if len(runs) > 1:
-        rows = [("settings", *names), *((name, *map(_value, row)) for name, row in differ.items())]
+        rows = [("settings", *names), *((name, *map(shown, row)) for name, row in differ.items())]
         lines += ["", *(aligned(rows) if differ else ["All settings are the same"])]
     curves = _curves(runs)
     if len(curves) > 1:
@@ -167,7 +167,3 @@ def duration(seconds: float) -> str:
 
 def _share(accuracy: float | None) -> str:
     return "" if accuracy is None else f"{accuracy:.2%}"
-
-
-def _value(value: Any) -> str:
-    return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

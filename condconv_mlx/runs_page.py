@@ -9,6 +9,7 @@ from condconv_mlx.charts.training import Line, curves, expert_history
 from condconv_mlx.report import Chart, document, drawn, plain, table
 from condconv_mlx.runs import Run, differing, shown
 
+FEW = 3  # runs up to which the accuracy on training images is drawn, too
 HEALTH = {
     "entropy": "Entropy of the routing weights: 1 if an image uses all experts alike, 0 if one alone",
     "saturated": "Share of routing weights that are almost 0 or 1, and hardly learn any more",
@@ -52,16 +53,18 @@ def _charts(runs: Sequence[Run]) -> list[Chart]:
             _line(run, "held_out_accuracy", f"{run.name}, held out", 100),
             _line(run, "accuracy", f"{run.name}, training", 100, dashed=True),
         )
-        if any(value is not None for value in line.y)
+        if any(value is not None for value in line.y) and not (line.dashed and len(logged) > FEW)
     ]
     charts = [
-        ("Loss on training images", curves(loss, "loss")),
-        ("Accuracy", curves(accuracy, "accuracy", "%")),
+        ("Loss on training images", curves(loss)),
+        ("Accuracy", curves(accuracy, "%")),
     ]
+    # A run keeps its colour where one without routers has no line.
+    colours = [run.name for run in logged] if len(logged) > 1 else []
     for what, title in HEALTH.items():
         lines = [line for run in logged for line in _health(run, what, alone=len(logged) == 1)]
         if lines:
-            charts.append((title, curves(lines, what, extent=(0, 1) if what != "deviation" else None)))
+            charts.append((title, curves(lines, extent=(0, 1) if what != "deviation" else None, groups=colours)))
     return charts
 
 
@@ -78,6 +81,7 @@ def _health(run: Run, what: str, alone: bool) -> list[Line]:
             router if alone else f"{run.name}, {router}",
             [line["epoch"] for line in run.log.epochs],
             [(line.get("routing") or {}).get(router, {}).get(what) for line in run.log.epochs],
+            group="" if alone else run.name,
         )
         for router in (routers if alone else routers[-1:])
     ]

@@ -28,28 +28,28 @@ class Line(NamedTuple):
 
 def curves(
     lines: Sequence[Line],
-    title: str,
     unit: str = "",
     extent: tuple[float, float] | None = None,
     logarithmic: bool = False,
     x_title: str = "epoch",
+    groups: Sequence[str] = (),
 ) -> go.Figure:
     """Lines over epochs, such as loss, accuracy, the learning rate, or each router's entropy.
 
     Args:
-        lines: those beyond the seventh colour begin with the first again.
-        title: of the y axis, without the unit.
-        unit: behind each number in the hover, and in brackets behind the title.
+        lines: groups beyond the seventh colour begin with the first again.
+        unit: behind the numbers.
         extent: of the y axis; by default what the lines need.
         logarithmic: the y axis.
         x_title: of the x axis.
+        groups: these have the first colours, in this order, so that a group has the same in several charts.
     """
-    groups = list(dict.fromkeys(line.group or line.name for line in lines))
+    order = list(dict.fromkeys([*groups, *(line.group or line.name for line in lines)]))
     figure = go.Figure()
     for line in lines:
         if len(line.x) != len(line.y):
             raise ValueError(f"the line {line.name} has {len(line.x)} positions and {len(line.y)} values")
-        colour = COLOURS[groups.index(line.group or line.name) % len(COLOURS)]
+        colour = COLOURS[order.index(line.group or line.name) % len(COLOURS)]
         figure.add_scatter(
             x=list(line.x),
             y=list(line.y),
@@ -64,7 +64,7 @@ def curves(
     axis = {"gridcolor": GRID, "zeroline": False, "fixedrange": True}
     figure.update_xaxes(title={"text": plain(x_title), "standoff": 8}, **axis)
     figure.update_yaxes(
-        title={"text": plain(title + (f" ({unit})" if unit else "")), "standoff": 8},
+        ticksuffix=plain(unit and f" {unit}"),
         type="log" if logarithmic else "linear",
         range=extent,
         automargin=True,

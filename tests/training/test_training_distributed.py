@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from condconv_mlx.cli import main
-from condconv_mlx.training import read_log
+from condconv_mlx.training import read_log, run_status, stop_run
 from condconv_mlx.training.distributed import (
     RANK,
     average_statistics,
@@ -21,6 +22,7 @@ from condconv_mlx.training.distributed import (
     sums,
     told_by_first,
 )
+from condconv_mlx.training.run_folder import saved_step
 
 TRAIN = """
 import sys
@@ -58,6 +60,28 @@ settings = TrainingSettings(epochs=3, batch_size=16, holdout=16, shift=0, flip=F
 train(model, dataset, Path(sys.argv[1]), settings)
 np.savez(Path(sys.argv[1]) / f"weights{rank}.npz", **{n: np.array(v) for n, v in named_arrays(model).items()})
 """
+NORMALISED = """
+import sys
+from condconv_mlx.cpu import tune_process
+tune_process()
+from pathlib import Path
+import mlx.core as mx, numpy as np
+from condconv_mlx import create_model
+from condconv_mlx.checkpoint import named_arrays
+from condconv_mlx.data import Dataset
+from condconv_mlx.training import TrainingSettings, train
+from condconv_mlx.training.distributed import rank_and_size
+
+rank, _ = rank_and_size()
+mx.random.seed(5)
+model = create_model("condconv_small", num_classes=2, num_experts=2, in_channels=1, width=4)
+rng = np.random.default_rng(0)
+images, labels = rng.integers(0, 255, (64, 12, 12, 1), dtype=np.uint8), rng.integers(0, 2, 64).astype(np.int32)
+dataset = Dataset("noise", ["a", "b"], images, labels, images[:8], labels[:8], "made here")
+settings = TrainingSettings(epochs=2, batch_size=16, holdout=16, learning_rate=0.02, mixup=0.2, sync_norm=True, ema=0.5)
+train(model, dataset, Path(sys.argv[1]), settings)
+np.savez(Path(sys.argv[1]) / f"weights{rank}.npz", **{n: np.array(v) for n, v in named_arrays(model).items()})
+"""
 TINY = "--width 4 --experts 2 --batch-size 8 --holdout 8 --shift 1 --learning-rate 0.05".split()
 
 
@@ -73,6 +97,44 @@ def test_two_processes_train_to_the_weights_of_one(tmp_path):
     one, two = (read_log(tmp_path / n).epochs for n in ("1", "2"))
     assert [line["accuracy"] for line in one] == [line["accuracy"] for line in two]
     assert np.allclose([line["loss"] for line in one], [line["loss"] for line in two], atol=1e-4)
+
+
+def test_synchronised_batch_normalisation_trains_to_the_weights_of_one(tmp_path):
+    """With batch normalisation in network and routers, augmentation, mixup and moving average."""
+    for processes in (1, 2):
+        assert launch([sys.executable, "-c", NORMALISED, str(tmp_path / str(processes))], processes) == 0
+    alone = np.load(tmp_path / "1" / "weights0.npz")
+    first, second = (np.load(tmp_path / "2" / f"weights{rank}.npz") for rank in (0, 1))
+    for name in alone.files:
+        assert np.array_equal(first[name], second[name]), name
+        assert np.abs(first[name] - alone[name]).max() <= 2e-4 * max(1, np.abs(alone[name]).max()), name
+    assert any("running_var" in name for name in alone.files)
+    one, two = (read_log(tmp_path / n).epochs for n in ("1", "2"))
+    assert np.allclose([line["loss"] for line in one], [line["loss"] for line in two], atol=1e-4)
+
+
+@pytest.mark.parametrize("number, status", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_two_processes_stop_together_and_save(pictures, tmp_path, number, status):
+    run = tmp_path / "run"
+    command = [sys.executable, "-m", "condconv_mlx", "train", "--processes", "2", "--data", f"folder:{pictures}"]
+    process = subprocess.Popen(
+        [*command, "--out", str(run), *TINY, "--epochs", "3000"],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    deadline = time.monotonic() + 60
+    while not read_log(run).steps and time.monotonic() < deadline:
+        time.sleep(0.05)
+    # A signal to the command, or to the first process alone, as from the app.
+    if number == signal.SIGTERM:
+        assert stop_run(run)
+    else:
+        process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == status, err
+    assert "To go on: condconv-mlx train --resume" in err and "Traceback" not in err
+    assert run_status(run).state == "stopped" and saved_step(run) == run_status(run).step > 0
 
 
 def test_the_command_trains_in_two_processes_and_resumes(pictures, tmp_path):
@@ -142,8 +204,6 @@ import sys
 from condconv_mlx.training.distributed import launch
 sys.exit(launch([sys.executable, "-c", {child!r}], 2))
 """
-    import signal
-
     process = subprocess.Popen(
         [sys.executable, "-c", parent], preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
     )

@@ -224,9 +224,7 @@ def _resumed(args: argparse.Namespace) -> _Plan:
     own += [field.name for field in fields(TrainingSettings) if field.name not in free]
     if given := [name for name in own if getattr(args, name) != args.default(name)]:
         options = " ".join(map(flag, given))
-        args.fail(
-            f"--resume goes on as the run began, and only --epochs and the options of the machine may change: leave out {options}"
-        )
+        args.fail(f"--resume goes on as the run began, but for --epochs and the machine: leave out {options}")
     run = told_by_first(lambda: read_json(args.resume / "settings.json"))
     changed = {name: getattr(args, name) for name in free if getattr(args, name) is not None}
     if args.background:

@@ -129,10 +129,9 @@ def test_a_trained_network_gets_new_classes(weights, pictures, tmp_path, capsys)
 def test_mistakes_with_newer_options(weights, pictures, tmp_path, capsys, monkeypatch, arguments, status, says):
     from condconv_mlx.data import Dataset
 
-    small = np.zeros((40, 32, 32, 3), dtype=np.uint8), np.arange(40, dtype=np.int32) % 2
-    monkeypatch.setattr(
-        data, "load_dataset", given(Dataset("small", ["a", "b"], *small, *small, "made here"), pictures)
-    )
+    images, labels = np.zeros((40, 28, 28, 3), dtype=np.uint8), np.arange(40, dtype=np.int32) % 2
+    small = Dataset("small", ["a", "b"], images, labels, images, labels, "made here")
+    monkeypatch.setattr(data, "load_dataset", given(small))
     arguments = [str(weights / "colour.safetensors") if word == "COLOUR" else word for word in arguments]
     base = ["train", "--out", str(tmp_path / "run"), "--data", f"folder:{pictures}"]
     assert main([*base, *arguments]) == status

@@ -7,7 +7,7 @@ however many processes share a batch. In the order in which they are applied:
 - policy: operations chosen at random, see `policy` (RandAugment, Cubuk et al., arXiv 1909.13719);
 - jitter: brightness, contrast and saturation;
 - cutout: a hidden square (DeVries and Taylor, arXiv 1708.04552);
-- `normalise`;
+- `normalised`;
 - mixup (Zhang et al., arXiv 1710.09412) or cutmix (Yun et al., arXiv 1905.04899) with the next image of the batch, the
   last with the first. The batch is in random order, so that is a partner at random, and a process that computes a part
   of a batch wants one image more.
@@ -20,7 +20,7 @@ import mlx.core as mx
 import numpy as np
 
 from condconv_mlx.data import policy
-from condconv_mlx.data.transforms import scale_and_offset
+from condconv_mlx.data.batches import normalised
 
 # Draws by name, each with the batch as its first axis.
 Draws = dict[str, np.ndarray]
@@ -178,7 +178,6 @@ def _augmented(
     images: mx.array, augmentation: Augmentation, drawn: Draws, mean: Sequence[float], std: Sequence[float]
 ) -> mx.array:
     """All but the mixing: (M, H, W, C) uint8 to float32."""
-    scale, offset = scale_and_offset(mean, std, images.shape[-1])
     fill = mx.array(np.round(255 * np.asarray(mean)).astype(np.uint8))
     if augmentation.flip or augmentation.shift:
         images = _moved(images, drawn["rows"], drawn["columns"])
@@ -191,7 +190,7 @@ def _augmented(
     if augmentation.cutout:
         rows, columns = mx.array(drawn["hidden_rows"]), mx.array(drawn["hidden_columns"])
         images = mx.where((rows[:, :, None] & columns[:, None, :])[..., None], fill, images)
-    return images.astype(mx.float32) * mx.array(scale) - mx.array(offset)
+    return normalised(images, mean, std)
 
 
 def _moved(images: mx.array, rows: np.ndarray, columns: np.ndarray) -> mx.array:

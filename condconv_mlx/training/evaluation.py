@@ -8,7 +8,8 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
-from condconv_mlx.data import normalise
+from condconv_mlx.data import StreamedImages
+from condconv_mlx.data.batches import normalised, source
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Evaluation:
 
 def evaluate(
     model: nn.Module,
-    images: np.ndarray,
+    images: np.ndarray | StreamedImages,
     labels: np.ndarray,
     input_info: dict[str, Any],
     batch_size: int = 250,
@@ -52,10 +53,10 @@ def evaluate(
     was_training = model.training
     model.eval()
     confusion, loss = None, 0.0
-    for start in range(0, len(images), batch_size):
-        batch = mx.array(normalise(images[start : start + batch_size], input_info["mean"], input_info["std"]))
-        truth = np.asarray(labels[start : start + batch_size])
-        logits = model(batch)
+    batches = np.array_split(np.arange(len(images)), range(batch_size, len(images), batch_size))
+    for chosen, pixels in zip(batches, source(images).prefetch(batches), strict=True):
+        truth = np.asarray(labels)[chosen]
+        logits = model(normalised(pixels, input_info["mean"], input_info["std"]))
         losses = nn.losses.cross_entropy(logits, mx.array(truth), reduction="sum")
         predicted = np.array(mx.argmax(logits, axis=-1))
         loss += float(np.array(losses))

@@ -7,7 +7,7 @@ from condconv_mlx.data.dataset import DataError, Dataset, few
 from condconv_mlx.data.folder import load_folder
 from condconv_mlx.data.images import Box, ImageError, default_crop, fit_image, looks_dark_on_light, open_image
 from condconv_mlx.data.registry import list_datasets, load_dataset
-from condconv_mlx.data.streaming import StreamedImages
+from condconv_mlx.data.streaming import StreamedImages, subset
 from condconv_mlx.data.transforms import augment, normalise, statistics
 from condconv_mlx.files import cache_dir
 
@@ -29,4 +29,5 @@ __all__ = [
     "normalise",
     "open_image",
     "statistics",
+    "subset",
 ]

@@ -73,6 +73,14 @@ class StreamedImages:
             ) from error
 
 
+def subset(images: np.ndarray | StreamedImages, indices: np.ndarray) -> np.ndarray | StreamedImages:
+    """Some of the images, by their indices (M,), of the same kind: nothing is decoded for it."""
+    if isinstance(images, np.ndarray):
+        return images[indices]
+    _, size, _, channels = images.shape
+    return StreamedImages([images._pictures[index] for index in indices], size, channels)
+
+
 def _finished(waiting: deque[tuple[np.ndarray, list[Future[None]]]]) -> np.ndarray:
     """Take the first batch once it is decoded."""
     images, decoded = waiting[0]

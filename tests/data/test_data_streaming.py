@@ -23,6 +23,7 @@ from condconv_mlx.data import (
     load_folder,
     statistics,
     streaming,
+    subset,
     transforms,
 )
 from condconv_mlx.data.pictures import Picture
@@ -158,6 +159,15 @@ def test_taken_like_an_array(index: object) -> None:
     array[..., 0] = np.array([10, 20, 30, 40, 50, 60])[:, None, None]
     array[..., 2] = 255 - array[..., 0]
     np.testing.assert_array_equal(images[index], array[index])  # type: ignore[call-overload]
+
+
+def test_a_subset_is_decoded_only_when_taken() -> None:
+    opened: list[int] = []
+    images = in_memory(10, 20, 30, 40, opened=opened.append)
+    some = subset(images, np.array([3, 1]))
+    assert isinstance(some, StreamedImages) and some.shape == (2, 8, 8, 3) and not opened
+    assert some[:][:, 0, 0, 0].tolist() == [40, 20] and sorted(opened) == [1, 3]
+    np.testing.assert_array_equal(subset(images[:], np.array([3, 1])), some[:])
 
 
 def test_an_index_beyond_the_end() -> None:

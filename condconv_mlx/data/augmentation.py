@@ -13,6 +13,7 @@ however many processes share a batch. In the order in which they are applied:
   of a batch wants one image more.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -53,8 +54,8 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         for name in ("shift", "cutout", "mixup", "cutmix", "policy"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be finite and at least 0, got {getattr(self, name)}")
         if not 0 <= self.jitter <= 1:
             raise ValueError(f"jitter must be from 0 to 1, got {self.jitter}")
         if not 0 <= self.magnitude <= policy.STRONGEST:
@@ -87,7 +88,8 @@ def augment_batch(
     """Augment and normalise a batch, or the part of it that one process trains on.
 
     All processes give the same `labels` and a generator in the same state, which all leave in the same state; what they
-    get for their parts is, one after the other, what one process would get for the whole.
+    get for their parts is, one after the other, what one process would get for the whole. Compiled, all batches would
+    have the draws of the first.
 
     Args:
         images: (M, H, W, C) uint8, those of the batch that `augmentation.positions(N, part)` names; C is 1 or 3.

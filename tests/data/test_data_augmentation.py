@@ -272,9 +272,10 @@ def test_an_empty_batch_passes() -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"shift": -1}, "shift must be at least 0, got -1"),
-        ({"mixup": float("nan")}, "mixup must be at least 0, got nan"),
-        ({"policy": -2}, "policy must be at least 0"),
+        ({"shift": -1}, "shift must be finite and at least 0, got -1"),
+        ({"mixup": float("nan")}, "mixup must be finite and at least 0, got nan"),
+        ({"cutmix": float("inf")}, "cutmix must be finite and at least 0, got inf"),
+        ({"policy": -2}, "policy must be finite and at least 0"),
         ({"jitter": 1.5}, "jitter must be from 0 to 1, got 1.5"),
         ({"magnitude": 31}, "magnitude must be from 0 to 30, got 31"),
     ],

@@ -11,6 +11,9 @@ import numpy as np
 from condconv_mlx.data import StreamedImages
 from condconv_mlx.data.batches import normalised, source
 
+AT_A_TIME = 250
+PIXELS = 2**20  # at a time
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -32,7 +35,7 @@ def evaluate(
     images: np.ndarray | StreamedImages,
     labels: np.ndarray,
     input_info: dict[str, Any],
-    batch_size: int = 250,
+    batch_size: int | None = None,
     on_batch: Callable[[int], None] | None = None,
 ) -> Evaluation:
     """Measure a model.
@@ -42,7 +45,7 @@ def evaluate(
         images: (N, H, W, C) uint8.
         labels: (N,) integers.
         input_info: `mean` and `std` by channel, of images scaled to [0, 1].
-        batch_size: images at a time.
+        batch_size: images at a time; by default 250, and fewer of more than 64 pixels.
         on_batch: called after each batch with the number of its images.
 
     Returns:
@@ -50,6 +53,7 @@ def evaluate(
     """
     if len(images) == 0:
         raise ValueError("there are no images to evaluate on")
+    batch_size = batch_size or images_at_a_time(images)
     was_training = model.training
     model.eval()
     confusion, loss = None, 0.0
@@ -68,3 +72,8 @@ def evaluate(
     model.train(was_training)
     assert confusion is not None
     return Evaluation(len(images), int(np.trace(confusion)), loss / len(images), confusion)
+
+
+def images_at_a_time(images: np.ndarray) -> int:
+    """How many images (N, H, W, C) of that size a network takes at once outside training, where memory is short."""
+    return max(1, min(AT_A_TIME, PIXELS // (images.shape[1] * images.shape[2])))

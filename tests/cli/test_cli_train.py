@@ -9,6 +9,7 @@ import time
 import pytest
 
 from condconv_mlx.cli import main
+from condconv_mlx.training import read_log
 
 TINY = "--width 4 --experts 2 --batch-size 8 --holdout 8 --epochs 2 --shift 1 --learning-rate 0.05".split()
 
@@ -64,16 +65,16 @@ def test_interrupt_saves_and_resume_goes_on(pictures, tmp_path, capsys):
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 60
-    while not (run / "log.jsonl").exists() and time.monotonic() < deadline:
+    while not read_log(run).epochs and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert f"condconv-mlx train --resume {run}" in err and "Traceback" not in err
 
-    done = len((run / "log.jsonl").read_text().splitlines())
+    done = len(read_log(run).epochs)
     assert main(["train", "--resume", str(run), "--epochs", str(done + 1)]) == 0
-    assert len((run / "log.jsonl").read_text().splitlines()) == done + 1
+    assert len(read_log(run).epochs) == done + 1
     assert json.loads((run / "settings.json").read_text())["training"]["epochs"] == done + 1
     assert "test images" in capsys.readouterr().out
 

@@ -1,6 +1,5 @@
 """Training: it learns, it resumes to the bit, it keeps the best, and it says what is wrong."""
 
-import json
 import os
 
 import mlx.core as mx
@@ -10,7 +9,8 @@ import pytest
 from condconv_mlx import create_model, load_model
 from condconv_mlx.checkpoint import CheckpointError, named_arrays
 from condconv_mlx.data import Dataset
-from condconv_mlx.training import TrainingSettings, evaluate, train
+from condconv_mlx.data.augmentation import Augmentation
+from condconv_mlx.training import TrainingSettings, evaluate, read_log, train
 from condconv_mlx.training.run_folder import STATE
 
 SETTINGS = TrainingSettings(epochs=2, batch_size=16, holdout=16, warmup=0.5, shift=1)
@@ -57,7 +57,7 @@ def test_learns_and_the_saved_best_model_does_what_was_measured(dataset, tmp_pat
 
 
 def log(folder):
-    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return read_log(folder).epochs
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
@@ -90,15 +90,15 @@ def test_a_resumed_run_equals_an_uninterrupted_one(dataset, tmp_path, optimizer,
 )
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_a_compiled_run_equals_a_plain_one(dataset, tmp_path, monkeypatch, optimizer):
-    from condconv_mlx.training import trainer
+    from condconv_mlx.training import loop
 
     settings = TrainingSettings(
         epochs=2, batch_size=16, holdout=16, optimizer=optimizer, learning_rate=0.01, warmup=0.5
     )
-    real = trainer._step_function
+    real = loop.step_function
     results = []
     for compiled in (False, True):
-        monkeypatch.setattr(trainer, "_step_function", lambda *a, c=compiled, **_: real(*a, compiled=c))
+        monkeypatch.setattr(loop, "step_function", lambda *a, c=compiled, **_: real(*a, compiled=c))
         model = fresh(router_dropout=0.3)
         train(model, dataset, tmp_path / str(compiled), settings)
         results.append(named_arrays(model))
@@ -107,15 +107,15 @@ def test_a_compiled_run_equals_a_plain_one(dataset, tmp_path, monkeypatch, optim
 
 
 def test_keeps_the_best_epoch_not_the_last(dataset, tmp_path, monkeypatch):
-    from condconv_mlx.training import trainer
+    from condconv_mlx.training import epoch
 
     scores = iter([0.5, 0.9, 0.2])
 
     class Score:
         def __init__(self):
-            self.accuracy = next(scores)
+            self.accuracy, self.loss = next(scores), 0.0
 
-    monkeypatch.setattr(trainer, "evaluate", lambda *_: Score())
+    monkeypatch.setattr(epoch, "evaluate", lambda *_: Score())
     summary = train(fresh(), dataset, tmp_path, TrainingSettings(epochs=3, batch_size=16, holdout=16))
     assert summary["best_epoch"] == 2 and summary["held_out_accuracy"] == 0.9
     assert load_model(tmp_path / "best.safetensors").info["training"]["epoch"] == 2
@@ -127,16 +127,16 @@ def test_without_a_holdout_the_last_epoch_is_kept(dataset, tmp_path):
 
 
 def test_held_out_images_are_never_trained_on(dataset, tmp_path, monkeypatch):
-    from condconv_mlx.training import trainer
+    from condconv_mlx.training import loop
 
     batches = []
-    real = trainer.augment
+    real = loop.augment_batch
 
-    def spy(images, rng, *given, **options):
-        batches.append(images)
-        return real(images, rng, *given, **options)
+    def spy(images, *given):
+        batches.append(np.array(images))
+        return real(images, *given)
 
-    monkeypatch.setattr(trainer, "augment", spy)
+    monkeypatch.setattr(loop, "augment_batch", spy)
     train(fresh(), dataset, tmp_path, SETTINGS)
     used = {image.tobytes() for batch in batches for image in batch}
     every = {image.tobytes() for image in dataset.train_images}
@@ -156,17 +156,20 @@ def test_a_run_is_not_overwritten_and_a_damaged_one_not_resumed(dataset, tmp_pat
 
 
 def test_images_are_augmented_as_the_settings_say(dataset, tmp_path, monkeypatch):
+    from condconv_mlx.training import loop
+
     seen = []
+    real = loop.augment_batch
 
-    def watched(images, rng, *options, **more):
-        seen.append((options, more))
-        return images
+    def watched(images, labels, classes, augmentation, *more):
+        seen.append(augmentation)
+        return real(images, labels, classes, augmentation, *more)
 
-    monkeypatch.setattr("condconv_mlx.training.trainer.augment", watched)
-    settings = TrainingSettings(epochs=1, batch_size=16, holdout=16, shift=3, flip=False, cutout=5)
-    model = fresh()
-    train(model, dataset, tmp_path, settings)
-    assert seen == [((3, False, 5), {"fill": model.info["input"]["mean"]})] * 6
+    monkeypatch.setattr(loop, "augment_batch", watched)
+    wanted = {"shift": 3, "flip": False, "cutout": 5, "mixup": 0.2, "cutmix": 1.0, "jitter": 0.1, "policy": 1}
+    settings = TrainingSettings(epochs=1, batch_size=16, holdout=16, magnitude=5.0, **wanted)
+    train(fresh(), dataset, tmp_path, settings)
+    assert seen == [Augmentation(**wanted, magnitude=5.0)] * 6
 
 
 def test_a_loss_that_blows_up_is_said(dataset, tmp_path):

@@ -8,7 +8,7 @@ from condconv_mlx.data.folder import load_folder
 from condconv_mlx.data.images import Box, ImageError, default_crop, fit_image, looks_dark_on_light, open_image
 from condconv_mlx.data.registry import list_datasets, load_dataset
 from condconv_mlx.data.streaming import StreamedImages, subset
-from condconv_mlx.data.transforms import augment, normalise, statistics
+from condconv_mlx.data.transforms import normalise, statistics
 from condconv_mlx.files import cache_dir
 
 __all__ = [
@@ -17,7 +17,6 @@ __all__ = [
     "Dataset",
     "ImageError",
     "StreamedImages",
-    "augment",
     "cache_dir",
     "default_crop",
     "few",

@@ -1,4 +1,4 @@
-"""Arithmetic on batches of images: scaling, statistics, random flips and shifts."""
+"""Arithmetic on images: scaling and statistics."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -67,46 +67,6 @@ def statistics(
     mean = share @ values
     variance = (share * (values - mean[:, None]) ** 2).sum(axis=1)
     return mean.tolist(), np.maximum(np.sqrt(variance), 1 / 255).tolist()
-
-
-def augment(
-    images: np.ndarray,
-    rng: np.random.Generator,
-    shift: int = 4,
-    flip: bool = True,
-    cutout: int = 0,
-    fill: Sequence[float] = (0.0,),
-) -> np.ndarray:
-    """Shift each image by up to `shift` pixels both ways, mirrored at the edges, and flip half of them left to right.
-
-    With `cutout`, a square of that side about a random pixel then becomes `fill`, a colour on the scale [0, 1]: the
-    mean, so that it is 0 after `normalise` (DeVries and Taylor, arXiv 1708.04552).
-
-    images uint8 (N, H, W, C) -> a new array of the same shape. The same generator state gives the same result.
-    """
-    _check_images(images)
-    count, height, width, _ = images.shape
-    if not 0 <= shift < min(height, width):
-        raise ValueError(f"shift must be from 0 to {min(height, width) - 1} for {height}×{width} images, got {shift}")
-    rows = np.arange(height) + rng.integers(-shift, shift + 1, (count, 1))
-    columns = np.arange(width) + rng.integers(-shift, shift + 1, (count, 1))
-    if flip:
-        flipped = rng.random(count) < 0.5
-        columns[flipped] = columns[flipped, ::-1]
-    example = np.arange(count)[:, None, None]
-    moved = images[example, _reflect(rows, height)[:, :, None], _reflect(columns, width)[:, None, :]]
-    if cutout:
-        row, column = (
-            np.arange(length) - (rng.integers(0, length, (count, 1)) - cutout // 2) for length in (height, width)
-        )
-        hidden = ((row >= 0) & (row < cutout))[:, :, None] & ((column >= 0) & (column < cutout))[:, None, :]
-        moved[hidden] = np.round(255 * np.asarray(fill)).astype(np.uint8)
-    return moved
-
-
-def _reflect(index: np.ndarray, length: int) -> np.ndarray:
-    """Mirror indices that lie less than `length` outside 0 … length - 1 at the first and the last pixel."""
-    return (length - 1) - np.abs((length - 1) - np.abs(index))
 
 
 def _check_images(images: "np.ndarray | StreamedImages") -> None:

@@ -74,6 +74,6 @@ def evaluate(
     return Evaluation(len(images), int(np.trace(confusion)), loss / len(images), confusion)
 
 
-def images_at_a_time(images: np.ndarray) -> int:
+def images_at_a_time(images: np.ndarray | StreamedImages) -> int:
     """How many images (N, H, W, C) of that size a network takes at once outside training, where memory is short."""
     return max(1, min(AT_A_TIME, PIXELS // (images.shape[1] * images.shape[2])))

@@ -7,12 +7,13 @@ however many processes share a batch. In the order in which they are applied:
 - policy: operations chosen at random, see `policy` (RandAugment, Cubuk et al., arXiv 1909.13719);
 - jitter: brightness, contrast and saturation;
 - cutout: a hidden square (DeVries and Taylor, arXiv 1708.04552);
-- `normalise`;
+- `normalised`;
 - mixup (Zhang et al., arXiv 1710.09412) or cutmix (Yun et al., arXiv 1905.04899) with the next image of the batch, the
   last with the first. The batch is in random order, so that is a partner at random, and a process that computes a part
   of a batch wants one image more.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,7 +21,7 @@ import mlx.core as mx
 import numpy as np
 
 from condconv_mlx.data import policy
-from condconv_mlx.data.transforms import scale_and_offset
+from condconv_mlx.data.batches import normalised
 
 # Draws by name, each with the batch as its first axis.
 Draws = dict[str, np.ndarray]
@@ -53,8 +54,8 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         for name in ("shift", "cutout", "mixup", "cutmix", "policy"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be finite and at least 0, got {getattr(self, name)}")
         if not 0 <= self.jitter <= 1:
             raise ValueError(f"jitter must be from 0 to 1, got {self.jitter}")
         if not 0 <= self.magnitude <= policy.STRONGEST:
@@ -87,7 +88,8 @@ def augment_batch(
     """Augment and normalise a batch, or the part of it that one process trains on.
 
     All processes give the same `labels` and a generator in the same state, which all leave in the same state; what they
-    get for their parts is, one after the other, what one process would get for the whole.
+    get for their parts is, one after the other, what one process would get for the whole. Compiled, all batches would
+    have the draws of the first.
 
     Args:
         images: (M, H, W, C) uint8, those of the batch that `augmentation.positions(N, part)` names; C is 1 or 3.
@@ -178,7 +180,6 @@ def _augmented(
     images: mx.array, augmentation: Augmentation, drawn: Draws, mean: Sequence[float], std: Sequence[float]
 ) -> mx.array:
     """All but the mixing: (M, H, W, C) uint8 to float32."""
-    scale, offset = scale_and_offset(mean, std, images.shape[-1])
     fill = mx.array(np.round(255 * np.asarray(mean)).astype(np.uint8))
     if augmentation.flip or augmentation.shift:
         images = _moved(images, drawn["rows"], drawn["columns"])
@@ -191,7 +192,7 @@ def _augmented(
     if augmentation.cutout:
         rows, columns = mx.array(drawn["hidden_rows"]), mx.array(drawn["hidden_columns"])
         images = mx.where((rows[:, :, None] & columns[:, None, :])[..., None], fill, images)
-    return images.astype(mx.float32) * mx.array(scale) - mx.array(offset)
+    return normalised(images, mean, std)
 
 
 def _moved(images: mx.array, rows: np.ndarray, columns: np.ndarray) -> mx.array:

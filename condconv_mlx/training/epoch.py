@@ -12,7 +12,7 @@ import numpy as np
 from mlx.utils import tree_unflatten
 
 from condconv_mlx.checkpoint import named_arrays, save_model
-from condconv_mlx.data import Dataset, normalise
+from condconv_mlx.data import Dataset, normalise, subset
 from condconv_mlx.explain import trace, usage
 from condconv_mlx.training.evaluation import Evaluation, evaluate, images_at_a_time
 
@@ -50,8 +50,8 @@ def finish_epoch(
     """
     result: Evaluation | None = None
     if len(held_out):
-        images, labels = dataset.train_images[held_out], dataset.train_labels[held_out]
-        result = evaluate(model, images, labels, model.info["input"])
+        images = subset(dataset.train_images, held_out)
+        result = evaluate(model, images, dataset.train_labels[held_out], model.info["input"])
     accuracy = None if result is None else result.accuracy
     is_best = accuracy is None or accuracy >= best
     if is_best:

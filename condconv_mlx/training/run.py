@@ -94,7 +94,7 @@ def begin(
     order = np.random.default_rng([settings.seed, 0]).permutation(len(images))
     held_out, kept = order[: settings.holdout], order[settings.holdout :]
     wanted = (pretrained or {}).get("input")
-    mean, std = (wanted["mean"], wanted["std"]) if wanted else statistics(images[kept])
+    mean, std = (wanted["mean"], wanted["std"]) if wanted else statistics(images, kept)
     model.info.update(
         dataset=dataset.name,
         labels=list(dataset.labels),

@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import replace
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -48,7 +49,7 @@ def one_by_one(images: np.ndarray, augmentation: Augmentation, rng: np.random.Ge
     shift, side = augmentation.shift, augmentation.cutout
     down = rng.integers(-shift, shift + 1, (count, 1))[:, 0]
     right = rng.integers(-shift, shift + 1, (count, 1))[:, 0]
-    flipped = rng.random(count) < 0.5 if augmentation.flip else [False] * count
+    flipped = rng.random(count) < 0.5 if augmentation.flip else np.zeros(count, bool)
     if side:
         row, column = (rng.integers(0, length, (count, 1))[:, 0] - side // 2 for length in (height, width))
     results = []
@@ -118,7 +119,7 @@ def test_the_same_seed_gives_the_same_and_another_does_not(augmentation: Augment
 
 
 @pytest.mark.parametrize("more", [{"policy": 1}, {"jitter": 0.2}])
-def test_colours_are_drawn_after_flip_shift_and_cutout(more: dict[str, float]) -> None:
+def test_colours_are_drawn_after_flip_shift_and_cutout(more: dict[str, Any]) -> None:
     # The hidden squares are where they are without them.
     images = np.full((30, 12, 12, 1), 200, np.uint8)
     plain = Augmentation(shift=2, cutout=4)
@@ -127,7 +128,7 @@ def test_colours_are_drawn_after_flip_shift_and_cutout(more: dict[str, float]) -
 
 
 @pytest.mark.parametrize("more", [{"mixup": 0.3}, {"cutmix": 1.0}, {"mixup": 0.3, "cutmix": 1.0}])
-def test_what_is_mixed_are_the_images_of_flip_shift_and_cutout(more: dict[str, float]) -> None:
+def test_what_is_mixed_are_the_images_of_flip_shift_and_cutout(more: dict[str, Any]) -> None:
     images = random_images((30, 12, 12, 3))
     plain = Augmentation(shift=2, cutout=4)
     first = augmented(images, plain)[0]
@@ -271,14 +272,15 @@ def test_an_empty_batch_passes() -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"shift": -1}, "shift must be at least 0, got -1"),
-        ({"mixup": float("nan")}, "mixup must be at least 0, got nan"),
-        ({"policy": -2}, "policy must be at least 0"),
+        ({"shift": -1}, "shift must be finite and at least 0, got -1"),
+        ({"mixup": float("nan")}, "mixup must be finite and at least 0, got nan"),
+        ({"cutmix": float("inf")}, "cutmix must be finite and at least 0, got inf"),
+        ({"policy": -2}, "policy must be finite and at least 0"),
         ({"jitter": 1.5}, "jitter must be from 0 to 1, got 1.5"),
         ({"magnitude": 31}, "magnitude must be from 0 to 30, got 31"),
     ],
 )
-def test_settings_out_of_range_are_named(options: dict[str, float], says: str) -> None:
+def test_settings_out_of_range_are_named(options: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         Augmentation(**options)
 

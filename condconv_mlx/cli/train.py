@@ -160,13 +160,13 @@ def _fresh(args: argparse.Namespace) -> _Plan:
     if started and pretrained:
         import mlx.core as mx
 
-        from condconv_mlx.training import with_new_classifier
+        from condconv_mlx.training import for_classes
 
         wanted, given = pretrained["input"]["size"], dataset.train_images.shape[1]
         if given != (args.size or wanted):
             raise ValueError(f"{args.start} takes images of {wanted} pixels, those of {data} have {given}")
         mx.random.seed(args.seed or 0)
-        model = with_new_classifier(started, len(dataset.labels))
+        model = for_classes(started, dataset.labels)
         _check_fit(model, dataset, data)
     else:
         model = _create(args, dataset)

@@ -71,7 +71,7 @@ def _model(group: Any) -> None:
         "--from",
         dest="start",
         metavar="MODEL",
-        help="begin with trained weights and a new classifier: a name from condconv-mlx models, or a file",
+        help="begin with a trained model, for other classes with a new classifier: a name or a file, as for predict",
     )
     group.add_argument("--freeze", action="store_true", default=None, help="with --from: train the classifier alone")
     add_yes(group)

@@ -1,7 +1,7 @@
 """Training a network and measuring its accuracy."""
 
 from condconv_mlx.training.evaluation import Evaluation, evaluate
-from condconv_mlx.training.finetuning import with_new_classifier
+from condconv_mlx.training.finetuning import for_classes
 from condconv_mlx.training.log import Log, read_log
 from condconv_mlx.training.loop import Progress
 from condconv_mlx.training.run_folder import RunStatus, run_status, stop_run
@@ -22,5 +22,5 @@ __all__ = [
     "run_status",
     "stop_run",
     "train",
-    "with_new_classifier",
+    "for_classes",
 ]

@@ -1,4 +1,6 @@
-"""Trained networks with a new classifier."""
+"""Trained networks that are trained further, on their own classes or others."""
+
+from collections.abc import Sequence
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -10,29 +12,32 @@ from condconv_mlx.models import create_model
 CLASSIFIER = "classifier"
 
 
-def with_new_classifier(trained: nn.Module, num_classes: int) -> nn.Module:
-    """The network for other classes: a fresh classifier, its router too, and all else as it was trained.
+def for_classes(trained: nn.Module, labels: Sequence[str]) -> nn.Module:
+    """A trained network to train on: as it is if it knows these classes, else with a fresh classifier.
 
     Args:
         trained: from `load_model` or `load_any`; stays as it is.
-        num_classes: of the new classifier.
+        labels: names of the classes.
 
     Returns:
-        A network from `create_model`. Its `info` has the size, mean and deviation of the images that `trained` wants.
+        A network from `create_model`. Unless `trained` has the same labels in the same order, its classifier, with its
+        router, is fresh; all else has the weights of `trained`. Its `info` has the size, mean and deviation of the
+        images that `trained` wants.
 
     Raises:
         ValueError: if `trained` is no network that `create_model` describes, or does not say what images it wants.
     """
-    config, wanted = dict(getattr(trained, "config", None) or {}), getattr(trained, "info", {}).get("input")
+    config, info = dict(getattr(trained, "config", None) or {}), getattr(trained, "info", {})
     if not config:
-        raise ValueError("only a network of create_model's can get a new classifier")
-    if not wanted:
+        raise ValueError("only a network of create_model's can go on with other classes")
+    if "input" not in info:
         raise ValueError("the network does not say which images it was trained on")
-    model = create_model(**config | {"num_classes": num_classes})
-    kept = [(name, value) for name, value in named_arrays(trained).items() if not _of_classifier(name)]
-    model.update(tree_unflatten(kept))
-    # What its pictures were cropped by belongs to the old ones.
-    model.info["input"] = {key: wanted[key] for key in ("size", "channels", "mean", "std")}
+    same = info.get("labels") == list(labels)
+    model = create_model(**config | {"num_classes": len(labels)})
+    arrays = named_arrays(trained)
+    model.update(tree_unflatten([(name, arrays[name]) for name in arrays if same or not _of_classifier(name)]))
+    # How its pictures were cropped belongs to the old ones.
+    model.info["input"] = {key: info["input"][key] for key in ("size", "channels", "mean", "std")}
     mx.eval(model.parameters())
     return model
 

@@ -10,6 +10,7 @@ import mlx.core as mx
 import numpy as np
 
 from condconv_mlx.data.augmentation import augment_batch
+from condconv_mlx.data.batches import source
 from condconv_mlx.training.distributed import average_statistics, own_part, rank_and_size, sums
 from condconv_mlx.training.epoch import averaged, finish_epoch
 from condconv_mlx.training.finetuning import training_mode
@@ -58,9 +59,13 @@ def train_on(run: Run, caught: list[int], on_progress: Callable[[Progress], None
     training_mode(model, settings.freeze)
     if run.saved is None and rank == 0:
         _save(run)  # so that a run killed at any moment can go on
-    for step, chosen in _batches(run):
+    # The same batches twice: pictures that are decoded as they are used are asked for some batches ahead.
+    wanted = settings.augmentation.positions(settings.batch_size, own_part(settings.batch_size))
+    ahead = (chosen[wanted] for _, chosen in _batches(run, first))
+    pixels = source(run.dataset.train_images).prefetch(ahead)
+    for (step, chosen), images in zip(_batches(run, first), pixels, strict=True):
         begun = time.monotonic()
-        parts = _parts(run, step, chosen)
+        parts = _parts(run, step, chosen, images)
         keep = average_weight(settings.ema, step)
         loss, right = step_of(parts, temperature(settings, step, run.steps_per_epoch), keep)
         mx.eval(loss, right, model.state, optimizer.state, average)
@@ -97,10 +102,10 @@ def train_on(run: Run, caught: list[int], on_progress: Callable[[Progress], None
         rest(settings.rest, now - begun)
 
 
-def _batches(run: Run) -> Iterator[tuple[int, np.ndarray]]:
-    """(step, indices of its images) from where the run stands, each epoch in an order of its own."""
+def _batches(run: Run, first: int) -> Iterator[tuple[int, np.ndarray]]:
+    """(step, indices of its images) from step `first` on, each epoch in an order of its own."""
     size, epoch, order = run.settings.batch_size, -1, run.kept
-    for step in range(run.state.step, run.steps):
+    for step in range(first, run.steps):
         if step // run.steps_per_epoch != epoch:
             epoch = step // run.steps_per_epoch
             order = np.random.default_rng([run.settings.seed, 1, epoch]).permutation(run.kept)
@@ -108,21 +113,25 @@ def _batches(run: Run) -> Iterator[tuple[int, np.ndarray]]:
         yield step, order[start : start + size]
 
 
-def _parts(run: Run, step: int, chosen: np.ndarray) -> list[Part]:
-    """Inputs and targets of the images that this process trains on, in `accumulate` parts. Seeds MLX."""
+def _parts(run: Run, step: int, chosen: np.ndarray, images: mx.array) -> list[Part]:
+    """Inputs and targets of the images that this process trains on, in `accumulate` parts. Seeds MLX.
+
+    Args:
+        run: and its `step`.
+        chosen: the indices of all images of the batch.
+        images: of the batch, those that this process trains on or mixes others with; uint8.
+    """
     settings, data, wanted = run.settings, run.dataset, run.model.info["input"]
     rng = np.random.default_rng([settings.seed, 2, step])
-    part = own_part(len(chosen))
-    images = data.train_images[chosen[settings.augmentation.positions(len(chosen), part)]]
     inputs, targets = augment_batch(
-        mx.array(images),
+        images,
         mx.array(data.train_labels[chosen]),
         len(data.labels),
         settings.augmentation,
         rng,
         wanted["mean"],
         wanted["std"],
-        part,
+        own_part(len(chosen)),
     )
     # Random state belongs to a thread and is not saved, so dropout is reseeded at every step.
     mx.random.seed(int(rng.integers(2**31)) + rank_and_size()[0])

@@ -21,6 +21,9 @@ from condconv_mlx.training.run_folder import load_state, write_json
 from condconv_mlx.training.settings import TrainingSettings
 from condconv_mlx.training.whitening import whiten
 
+# Images from which the whitening filters come, at most; fewer of more than 64 pixels.
+WHITENED, WHITENED_PIXELS = 2000, 2**23
+
 
 @dataclass
 class Sums:
@@ -108,7 +111,8 @@ def begin(
     optimizer.init(model.trainable_parameters())
     fresh = not resume and not pretrained
     if settings.whiten and fresh and isinstance(getattr(model, "stem", None), Conv2d):
-        whiten(model.stem, normalise(images[kept[:2000]], mean, std))
+        few = min(WHITENED, WHITENED_PIXELS // (images.shape[1] * images.shape[2]))
+        whiten(model.stem, normalise(images[kept[:few]], mean, std))
     average = dict(named_arrays(model)) if settings.ema else {}
     state = State()
     if resume:

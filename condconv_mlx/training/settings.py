@@ -1,6 +1,7 @@
 """How to train, as one flat dataclass that a run records."""
 
-from dataclasses import dataclass, fields
+import math
+from dataclasses import asdict, dataclass, fields
 
 from condconv_mlx.data.augmentation import Augmentation
 
@@ -64,6 +65,9 @@ class TrainingSettings:
             if getattr(self, name) not in choices:
                 known = " or ".join(f'"{choice}"' for choice in choices)
                 raise ValueError(f'{name} must be {known}, got "{getattr(self, name)}"')
+        for name, value in asdict(self).items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"{name} must be finite, got {value}")
         for name in ("epochs", "batch_size", "learning_rate", "accumulate", "temperature"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")

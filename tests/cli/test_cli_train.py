@@ -122,7 +122,7 @@ def test_a_trained_network_gets_new_classes(weights, pictures, tmp_path, capsys)
         (["--temperature", "30", "--temperature-epochs", "2"], 2, "--temperature is for --routing softmax"),
         (["--routing", "softmax", "--temperature", "30"], 2, "belong together"),
         (["--accumulate", "3", "--batch-size", "8"], 2, "cannot be divided into 3 parts"),
-        (["--mixup", "-1"], 2, "mixup must be at least 0"),
+        (["--mixup", "-1"], 2, "mixup must be"),
         (["--model", "resnet50", "--routing", "softmax"], 1, "no such setting"),
     ],
 )

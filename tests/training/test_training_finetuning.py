@@ -11,10 +11,11 @@ from training_material import fresh
 
 from condconv_mlx import create_model, load_model, save_model
 from condconv_mlx.checkpoint import named_arrays
-from condconv_mlx.training import TrainingSettings, evaluate, train, with_new_classifier
+from condconv_mlx.training import TrainingSettings, evaluate, for_classes, train
 from condconv_mlx.training.finetuning import freeze_backbone, training_mode
 
 SETTINGS = TrainingSettings(epochs=2, batch_size=16, holdout=16, shift=1, freeze=True)
+LABELS = ["lying", "standing"]
 INPUT = {"size": 28, "channels": 1, "mean": [0.25], "std": [0.5]}
 
 
@@ -28,12 +29,30 @@ def trained(path, **options):
 
 def test_all_but_the_classifier_is_taken_over(tmp_path):
     old = trained(tmp_path / "old.safetensors")
-    new = with_new_classifier(old, 2)
+    new = for_classes(old, LABELS)
     assert new.config == old.config | {"num_classes": 2} and new.info == {"input": INPUT}
     for name, value in named_arrays(new).items():
         if not name.startswith("classifier."):
             assert mx.array_equal(value, named_arrays(old)[name]), name
     assert new.classifier.weight.shape[1] == 2 and old.classifier.weight.shape[1] == 10
+
+
+def test_a_network_of_the_same_classes_goes_on_as_it_is(dataset, tmp_path):
+    """It keeps its classifier, and nothing is whitened: with a rate of nearly nothing it stays what it was."""
+    train(fresh(), dataset, tmp_path / "old", TrainingSettings(epochs=2, batch_size=16, holdout=16, shift=1))
+    old = load_model(tmp_path / "old" / "best.safetensors")
+    model = for_classes(old, LABELS)
+    for name, value in named_arrays(model).items():
+        assert mx.array_equal(value, named_arrays(old)[name]), name
+    other = for_classes(old, LABELS[::-1])
+    assert not mx.array_equal(other.classifier.weight, old.classifier.weight)
+    assert mx.array_equal(other.stem.weight, old.stem.weight)
+    settings = TrainingSettings(epochs=1, batch_size=16, holdout=16, shift=1, learning_rate=1e-9)
+    record = {"from": "old", "input": old.info["input"]}
+    train(model, dataset, tmp_path / "run", settings, pretrained=record)
+    for name, value in named_arrays(model).items():
+        if "running" not in name:
+            assert np.allclose(np.array(value), np.array(named_arrays(old)[name]), atol=1e-6), name
 
 
 @pytest.mark.parametrize("experts", [2, None])
@@ -42,7 +61,7 @@ def test_a_frozen_network_learns_by_its_classifier_alone(dataset, tmp_path, expe
     whole = TrainingSettings(epochs=4, batch_size=16, holdout=16, shift=1, learning_rate=0.05)
     train(old, dataset, tmp_path / "old", whole)
     old.info["input"] = INPUT
-    model = with_new_classifier(old, 2)
+    model = for_classes(old, LABELS)
     before = {name: np.array(value) for name, value in named_arrays(model).items()}
     record = {"from": "old", "input": INPUT}
     train(model, dataset, tmp_path / "run", replace(SETTINGS, epochs=6), pretrained=record)
@@ -57,7 +76,7 @@ def test_a_frozen_network_learns_by_its_classifier_alone(dataset, tmp_path, expe
 def test_a_resumed_frozen_run_equals_a_whole_one(dataset, tmp_path):
     old = trained(tmp_path / "old.safetensors")
     mx.random.seed(1)
-    whole = with_new_classifier(old, 2)
+    whole = for_classes(old, LABELS)
     record = {"from": "old", "input": INPUT}
     train(whole, dataset, tmp_path / "whole", SETTINGS, pretrained=record)
 
@@ -66,7 +85,7 @@ def test_a_resumed_frozen_run_equals_a_whole_one(dataset, tmp_path):
             raise KeyboardInterrupt
 
     mx.random.seed(1)
-    parts = with_new_classifier(old, 2)
+    parts = for_classes(old, LABELS)
     with pytest.raises(KeyboardInterrupt):
         train(parts, dataset, tmp_path / "parts", SETTINGS, on_progress=interrupt, pretrained=record)
     resumed = create_model(**parts.config)
@@ -93,6 +112,6 @@ def test_what_is_frozen_and_what_stays_in_which_mode():
 
 def test_networks_that_cannot_be_taken_over():
     with pytest.raises(ValueError, match="only a network of create_model"):
-        with_new_classifier(nn.Linear(2, 2), 2)
+        for_classes(nn.Linear(2, 2), LABELS)
     with pytest.raises(ValueError, match="does not say which images"):
-        with_new_classifier(fresh(), 2)
+        for_classes(fresh(), LABELS)

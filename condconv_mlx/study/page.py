@@ -70,11 +70,16 @@ _COLUMNS = (
     "parameters",
     "seeds",
     "test accuracy",
-    "in training",
-    "first loss",
+    "training accuracy",
+    "loss of epoch 1",
     "images/s",
     "saturated",
     "deviation",
+)
+_NOTE = (
+    "Training accuracy and loss are those of augmented images, as they were seen; images a second count the time of the "
+    "processor where that computes. Saturated and deviation are of the classifier's router on test images: the share of "
+    "weights that are almost 0 or 1, and by how much a weight differs from image to image."
 )
 _VERDICTS = {"ahead": "ahead", "behind": "behind", "open": "open: zero lies within"}
 
@@ -90,7 +95,7 @@ def page(recipe: Recipe, source: str, answers: Sequence[Answer]) -> str:
         sections.append(
             f"<section><h2>{plain(_HEADINGS[answer.question])}</h2><p>{plain(paper)}</p><p>{plain(here)}</p>{missing}"
             f"{drawn(_charts(answer), script=not sections)}{table(_comparisons(answer)) if answer.comparisons else ''}"
-            f"<details><summary>All numbers</summary>{table(_arms(answer))}</details></section>"
+            f"<details><summary>All numbers</summary>{table(_arms(answer))}<small>{_NOTE}</small></details></section>"
         )
     return document("What holds of CondConv at small scale", _shared(recipe, source) + "".join(sections))
 
@@ -184,7 +189,7 @@ def _arms(answer: Answer) -> list[tuple[str, ...]]:
     for arm in answer.arms:
         interval = _interval(arm.accuracy)
         half = f" ± {interval[1] - arm.accuracy.mean:.2f}" if interval else ""
-        # Of the routers, the last one tells most: the classifier's.
+        # The last router is the classifier's, in all of these networks.
         last = next(reversed(arm.routing.values()), None)
         rows.append(
             (

@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
         if getattr(args, name) is not None
     }
     recipe = Recipe(data=args.data, **chosen)
-    name = Path(args.data.removeprefix("folder:")).name.removesuffix(".zip")
+    name = Path(args.data.removeprefix("folder:").partition("?")[0]).name.removesuffix(".zip")
     folder = args.out or Path("runs") / f"study-{name}"
     dataset = load_dataset(args.data)
     warn_of_skipped(dataset)

@@ -48,9 +48,7 @@ def differences(rows: Sequence[Row], target: float | None = None) -> go.Figure:
     if target is not None:
         figure.add_vline(target, line={"color": GREY, "width": 1, "dash": "dot"})
     low, high = _extent(rows, *([0.0] if target is None else [0.0, target]))
-    figure.update_xaxes(
-        title={"text": "difference in test accuracy (points)", "standoff": 8}, range=[low, high], tickformat="+.2~f"
-    )
+    figure.update_xaxes(title={"text": "difference (points)", "standoff": 8}, range=[low, high], tickformat="+.2~f")
     return figure
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import signal
 import sys
 import threading
 from dataclasses import asdict, replace
@@ -67,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
         if getattr(args, name) is not None
     }
     recipe = Recipe(data=args.data, **chosen)
-    name = Path(args.data.removeprefix("folder:")).name.removesuffix(".zip")
+    name = Path(args.data.removeprefix("folder:").partition("?")[0]).name.removesuffix(".zip")
     folder = args.out or Path("runs") / f"study-{name}"
     dataset = load_dataset(args.data)
     warn_of_skipped(dataset)
@@ -127,12 +128,15 @@ def _work(missing: list[Any], folder: Path, processes: int) -> int:
             bar.set_postfix_str(f"{sum(done == 1 for done in shares.values())} of {len(missing)} runs", refresh=False)
             bar.update(round(each.cost * share) - round(each.cost * before))
 
+    # In the background of a script Ctrl-C does not reach it, so what ends it there is taken for the same.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         failed = carry_out_all(missing, folder, processes, show)
     except KeyboardInterrupt:
         print(f"\nStopped. What is finished is in {folder}; the same command goes on.", file=sys.stderr)
         return 130
     finally:
+        signal.signal(signal.SIGTERM, before)
         bar.close()
     for key, why in failed.items():
         print(f"condconv-mlx: the run {key} failed: {why}", file=sys.stderr)

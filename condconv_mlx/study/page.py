@@ -70,11 +70,16 @@ _COLUMNS = (
     "parameters",
     "seeds",
     "test accuracy",
-    "in training",
-    "first loss",
+    "training accuracy",
+    "loss of epoch 1",
     "images/s",
     "saturated",
     "deviation",
+)
+_NOTE = (
+    "Training accuracy and loss are those of augmented images, as they were seen; images a second count the time of "
+    "the processor where that computes. Saturated and deviation are of the classifier's router on test images: the "
+    "share of weights that are almost 0 or 1, and by how much a weight differs from image to image."
 )
 _VERDICTS = {"ahead": "ahead", "behind": "behind", "open": "open: zero lies within"}
 
@@ -90,9 +95,9 @@ def page(recipe: Recipe, source: str, answers: Sequence[Answer]) -> str:
         sections.append(
             f"<section><h2>{plain(_HEADINGS[answer.question])}</h2><p>{plain(paper)}</p><p>{plain(here)}</p>{missing}"
             f"{drawn(_charts(answer), script=not sections)}{table(_comparisons(answer)) if answer.comparisons else ''}"
-            f"<details><summary>All numbers</summary>{table(_arms(answer))}</details></section>"
+            f"<details><summary>All numbers</summary>{table(_arms(answer))}<small>{_NOTE}</small></details></section>"
         )
-    return document("What holds of CondConv at small scale", _shared(recipe, source) + "".join(sections))
+    return document("What holds of CondConv at small scale", _shared(recipe, source, answers) + "".join(sections))
 
 
 def text(answers: Sequence[Answer]) -> str:
@@ -106,7 +111,10 @@ def text(answers: Sequence[Answer]) -> str:
     return "\n\n".join(blocks)
 
 
-def _shared(recipe: Recipe, source: str) -> str:
+def _shared(recipe: Recipe, source: str, answers: Sequence[Answer]) -> str:
+    devices = sorted({device for each in answers for device in each.devices})
+    versions = sorted({version for each in answers for version in each.versions})
+    days = sorted({day for each in answers for day in each.days})
     flip = ", mirror images" if recipe.flip else ""
     rows = [
         ("Data", f"{source}: {recipe.images:,} training images, the same for all, and all test images"),
@@ -125,6 +133,9 @@ def _shared(recipe: Recipe, source: str) -> str:
             "one misses by chance. They tell of these images, not of others",
         ),
     ]
+    if days:
+        period = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
+        rows.append(("Made", f"on {', '.join(devices)} by condconv-mlx {', '.join(versions)}, {period}"))
     return described(rows)
 
 
@@ -184,7 +195,7 @@ def _arms(answer: Answer) -> list[tuple[str, ...]]:
     for arm in answer.arms:
         interval = _interval(arm.accuracy)
         half = f" ± {interval[1] - arm.accuracy.mean:.2f}" if interval else ""
-        # Of the routers, the last one tells most: the classifier's.
+        # The last router is the classifier's, in all of these networks.
         last = next(reversed(arm.routing.values()), None)
         rows.append(
             (

@@ -70,6 +70,9 @@ class Answer:
     arms: list[ArmResult]
     comparisons: list[Comparison]
     missing: int  # runs still to be done
+    devices: list[str]  # that computed, and with which versions of this package, and on which days
+    versions: list[str]
+    days: list[str]
 
     def as_json(self) -> dict[str, Any]:
         """Plain JSON, with the verdict of each comparison."""
@@ -96,7 +99,16 @@ def answer(recipe: Recipe, question: Question, folder: Path, shape: Sequence[int
         if both:
             differences = {seed: accuracy[arm][seed] - accuracy[other][seed] for seed in both}
             comparisons.append(Comparison(arm, other, differences, estimate(list(differences.values()))))
-    return Answer(question.name, [_arm(name, done) for name, done in results.items()], comparisons, missing)
+    every = [run for done in results.values() for run in done.values()]
+    return Answer(
+        question=question.name,
+        arms=[_arm(name, done) for name, done in results.items()],
+        comparisons=comparisons,
+        missing=missing,
+        devices=sorted({run["device"] for run in every}),
+        versions=sorted({run["version"] for run in every}),
+        days=sorted({run["finished"][:10] for run in every}),
+    )
 
 
 def _arm(name: str, done: dict[int, dict[str, Any]]) -> ArmResult:

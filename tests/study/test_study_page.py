@@ -44,6 +44,7 @@ def test_every_question_has_its_charts_and_what_is_missing_is_said(written):
 
 def test_it_says_what_was_shared_and_what_came_out(written):
     assert "20,000 training images" in written and "6 epochs, batches of 128" in written
+    assert "on Device(cpu, 0) by condconv-mlx 0.1.0, 2026-11-24" in written
     assert "Pictures &lt;of&gt; things" in written and "Pictures <of>" not in written
     row = re.search(r"<tr><td>CondConv less static</td>(.*?)</tr>", written)[1]
     assert re.findall(r"<td>(.*?)</td>", row) == ["+0.50", "+0.50 to +0.50", "5", "ahead; aim of 0.3 met"]

@@ -101,7 +101,8 @@ def test_two_studies_in_one_folder(tmp_path):
     assert carry_out_all([], tmp_path, 1, print) == {}
 
 
-def test_interrupted_it_keeps_what_is_finished_and_leaves_no_process(pictures, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_it_keeps_what_is_finished_and_leaves_no_process(pictures, tmp_path, number):
     command = [sys.executable, "-m", "condconv_mlx", "study", "--data", f"folder:{pictures}", "--out", str(tmp_path)]
     options = "--only routing --seeds 1 --images 48 --batch-size 16 --width 2".split()
     process = subprocess.Popen(
@@ -113,7 +114,7 @@ def test_interrupted_it_keeps_what_is_finished_and_leaves_no_process(pictures, t
     deadline = time.monotonic() + 60
     while not (child := _child(process.pid)) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130 and "the same command goes on" in err and "Traceback" not in err
     with pytest.raises(ProcessLookupError):

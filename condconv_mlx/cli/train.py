@@ -165,7 +165,9 @@ def _fresh(args: argparse.Namespace) -> _Plan:
         wanted, given = pretrained["input"]["size"], dataset.train_images.shape[1]
         if given != (args.size or wanted):
             raise ValueError(f"{args.start} takes images of {wanted} pixels, those of {data} have {given}")
-        mx.random.seed(args.seed or 0)
+        # Not from the numbers that a first training with this seed had: its first classifier, to which the network has
+        # grown, would come again.
+        mx.random.seed((args.seed or 0) + 2**16)
         model = for_classes(started, dataset.labels)
         _check_fit(model, dataset, data)
     else:

@@ -15,8 +15,8 @@ def limit_cache(gigabytes: float | None) -> int:
     """Limit the memory that MLX keeps for reuse after arrays are gone; without limit, it keeps nearly all there is.
 
     Args:
-        gigabytes: 10⁹ bytes; None is a quarter of what the device has. MLX on a CPU does not say how much that is, and
-            keeps its own limit.
+        gigabytes: 10⁹ bytes; None is a quarter of what the device has. Where MLX does not say how much that is, as on
+            a CPU, its own limit stays.
 
     Returns:
         The limit in bytes, 0 where it is MLX's own.

@@ -7,6 +7,7 @@ best.safetensors     the best model so far, for inference
 run.lock             locked by the process that trains, with its number in it
 """
 
+import errno
 import fcntl
 import json
 import os
@@ -151,6 +152,9 @@ def _lock(file: TextIO, kind: int) -> bool:
         fcntl.flock(file, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as error:
+        # Some file systems, of networks for one, have no locks.
+        return error.errno in (errno.ENOTSUP, errno.ENOLCK, errno.ENOSYS)
     return True
 
 

@@ -42,18 +42,18 @@ def train(
 
     Several processes (see `distributed`) share each batch and average their gradients; the first one writes. Augmented
     images are those of one process. Batch normalisation takes the statistics of a process's own part of the batch,
-    unless `settings.sync_norm`; the running ones are averaged after every epoch.
+    unless `settings.sync_norm`; the running ones are averaged at every checkpoint.
 
     Args:
-        model: from `create_model`, fitting the data set's channels and classes. Trained in place. If its `info` says
-            by which mean and deviation images are normalised, that is kept.
+        model: from `create_model`, fitting the data set's channels and classes. Trained in place.
         dataset: training images (N, H, W, C) uint8 and labels.
         folder: of the run, see `run_folder`. Saved every epoch, now and then in between, and when interrupted.
         settings: how to train.
         resume: go on from `folder/state.safetensors`.
         data: what `load_dataset` was called with, for the record in `folder/settings.json`.
         on_progress: called after every step.
-        pretrained: where the weights at the start come from, for the record.
+        pretrained: where the weights at the start come from, for the record, plain JSON. Images are normalised by the
+            "mean" and "std" under "input", and the stem keeps its filters.
 
     Returns:
         A summary: epochs, seconds, the best epoch and its held-out accuracy.

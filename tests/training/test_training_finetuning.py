@@ -9,7 +9,7 @@ import pytest
 from mlx.utils import tree_flatten
 from training_material import fresh
 
-from condconv_mlx import create_model, load_model, save_model
+from condconv_mlx import create_model, list_models, load_model, save_model
 from condconv_mlx.checkpoint import named_arrays
 from condconv_mlx.training import TrainingSettings, evaluate, for_classes, train
 from condconv_mlx.training.finetuning import freeze_backbone, training_mode
@@ -108,6 +108,13 @@ def test_what_is_frozen_and_what_stays_in_which_mode():
     assert model.norm.training
     with pytest.raises(ValueError, match="no classifier"):
         freeze_backbone(nn.Sequential(nn.Linear(2, 2)))
+
+
+def test_every_network_has_a_classifier_to_train_alone():
+    for name in list_models():
+        model = create_model(name, num_classes=2, num_experts=2)
+        freeze_backbone(model)
+        assert {key.split(".")[0] for key, _ in tree_flatten(model.trainable_parameters())} == {"classifier"}, name
 
 
 def test_networks_that_cannot_be_taken_over():

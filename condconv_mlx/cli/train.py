@@ -69,7 +69,8 @@ def run(args: argparse.Namespace) -> int:
     except KeyboardInterrupt as stop:
         bar.close()
         if rank == 0:
-            print(f"Stopped and saved. To go on: condconv-mlx train --resume {plan.folder}", file=sys.stderr)
+            what = "Stopped and saved" if isinstance(stop, Stopped) else "Stopped at once, the last checkpoint stays"
+            print(f"{what}. To go on: condconv-mlx train --resume {plan.folder}", file=sys.stderr)
         return 128 + (stop.signal if isinstance(stop, Stopped) else signal.SIGINT)
     finally:
         bar.close()

@@ -133,8 +133,9 @@ def locked(folder: Path) -> Iterator[None]:
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
-        for path in folder.glob(".*.????????.*"):
-            path.unlink(missing_ok=True)
+        for name in ("best", "log", "settings", "state"):
+            for path in folder.glob(f".{name}.????????.*"):
+                path.unlink(missing_ok=True)
         yield
 
 

@@ -10,7 +10,7 @@ from condconv_mlx.charts.style import COLORBAR, SEQUENTIAL, colorbar, expert_nam
 ROW = 40
 SMALL_ROW = 26
 MANY = 20
-TOP = 48
+TOP = 66
 
 
 def routing_heatmap(

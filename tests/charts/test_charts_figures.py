@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from condconv_mlx.charts import class_bars, expert_usage, kernel_tiles, percent, routing_heatmap, tile_slices
-from condconv_mlx.charts.style import ACCENT
+from condconv_mlx.charts.style import ACCENT, EXPERTS, expert_color
 
 WEIGHTS = [np.array([0.1, 0.9, 0.5]), np.array([0.2, 0.3])]
 ROUTERS = ["blocks.1", "classifier"]
@@ -43,7 +43,8 @@ def test_routing_weights_land_in_their_cells() -> None:
     np.testing.assert_array_equal(cells.z, [[0.1, 0.9, 0.5], [0.2, 0.3, np.nan]])
     assert (cells.zmin, cells.zmax) == (0, 1)
     assert list(figure.layout.yaxis.ticktext) == ROUTERS
-    assert list(figure.layout.xaxis.ticktext) == ["1", "2", "3"]
+    assert [name.split("<br>")[1] for name in figure.layout.xaxis.ticktext] == ["1", "2", "3"]
+    assert all(expert_color(i) in name for i, name in enumerate(figure.layout.xaxis.ticktext))
     # The first router is at the top.
     assert figure.layout.yaxis.range[0] > figure.layout.yaxis.range[1]
     assert cells.customdata[0][1][1] == "blocks.1.conv1, blocks.1.conv2"
@@ -146,3 +147,45 @@ def test_charts_fit_light_and_dark_pages(figure: Any) -> None:
     assert figure.layout.paper_bgcolor == figure.layout.plot_bgcolor == "rgba(0, 0, 0, 0)"
     assert figure.layout.height > 0 and figure.layout.width is None
     assert json.loads(figure.to_json())
+
+
+# Of light, as each kind of cone that is missing leaves it: Machado, Oliveira and Fernandes 2009, table 1, severity 1.
+PROTANOPE = [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]
+DEUTERANOPE = [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]
+
+
+def light(color: str) -> np.ndarray:
+    """#RRGGBB as linear light."""
+    value = np.array([int(color[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    return np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
+
+
+def oklab(linear: np.ndarray) -> np.ndarray:
+    """Linear light as OKLab (Ottosson 2020), where distance is what the eye tells apart."""
+    cones = [
+        [0.4122214708, 0.5363325363, 0.0514459929],
+        [0.2119034982, 0.6806995451, 0.1073969566],
+        [0.0883024619, 0.2817188376, 0.6299787005],
+    ]
+    axes = [
+        [0.2104542553, 0.7936177850, -0.0040720468],
+        [1.9779984951, -2.4285922050, 0.4505937099],
+        [0.0259040371, 0.7827717662, -0.8086757660],
+    ]
+    return np.array(axes) @ np.cbrt(np.array(cones) @ np.clip(linear, 0, 1))
+
+
+@pytest.mark.parametrize("eye", [np.eye(3), PROTANOPE, DEUTERANOPE], ids=["normal", "no red", "no green"])
+def test_experts_can_be_told_apart(eye: Any) -> None:
+    seen = [oklab(np.array(eye) @ light(color)) for color in EXPERTS]
+    apart = np.array([[np.linalg.norm(a - b) for b in seen] for a in seen]) + np.eye(len(seen))
+    # 0.02 is just noticeable side by side; 0.1 is black and a very dark grey.
+    assert apart[:8, :8].min() > 0.1
+    assert apart.min() > 0.03
+    assert len(EXPERTS) == 32 and expert_color(32) == expert_color(0)
+
+
+def test_experts_are_seen_on_white_and_on_black() -> None:
+    luminance = np.array([light(color) @ [0.2126, 0.7152, 0.0722] for color in EXPERTS])
+    assert (1.05 / (luminance + 0.05)).min() > 1.5
+    assert ((luminance + 0.05) / (float(light("#0E1117") @ [0.2126, 0.7152, 0.0722]) + 0.05)).min() > 2

@@ -9,6 +9,8 @@ from condconv_mlx.charts.classes import percent
 from condconv_mlx.charts.style import ACCENT, ACCENT_SOFT, COLORBAR, DIVERGING, colorbar, expert_names, layout, plain
 
 GREY = "rgba(134, 142, 150, 0.75)"
+# Under white letters, which are then legible on any cell of a light and of a dark page.
+SHADOW = "0 0 2px #333, 0 0 3px #333, 0 0 4px #333"
 FRAME = "#868E96"
 ORANGE = "#F08020"
 ROW = 40
@@ -48,6 +50,7 @@ def silencing_chart(
             then = "still the likeliest" if winner == label else f"now likelier: {plain(labels[winner])}"
             points.append((i, expert, percent(row[label]), f"{change[i, expert]:+.1f}", then, f"{expert + 1}"))
     limit = max(1.0, float(np.nanmax(np.abs(change), initial=0)))
+    ends = [f"{-limit:+.0f}", "0", f"{limit:+.0f}"]
     figure = go.Figure(
         go.Heatmap(
             z=change,
@@ -60,18 +63,18 @@ def silencing_chart(
             ygap=2,
             hoverongaps=False,
             hoverinfo="skip",
-            colorbar=colorbar("percentage points", tickvals=[-limit, 0, limit], tickformat="+.0f"),
+            colorbar=colorbar("percentage points", tickvals=[-limit, 0, limit], ticktext=ends),
         )
     )
     name, before = plain(labels[label]), percent(probabilities[label])
-    # Not the heatmap's own text, which would be black on the page's black where a cell is nearly transparent.
+    # Not the heatmap's own text, which would be black on a black page where a cell is nearly transparent.
     numbered = columns <= NUMBERED
     figure.add_scatter(
         x=[expert for _, expert, *_ in points],
         y=[i for i, *_ in points],
         mode="markers+text" if numbered else "markers",
         text=[f"{change[i, expert]:+.0f}" for i, expert, *_ in points] if numbered else None,
-        textfont={"size": 12},
+        textfont={"size": 12, "color": "white", "shadow": SHADOW},
         marker={"symbol": "square", "size": ROW - 8, "opacity": 0.01},
         customdata=points,
         hovertemplate=(

@@ -1,6 +1,6 @@
 """Images on a plane, to be chosen with a lasso."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import plotly.graph_objects as go
@@ -13,7 +13,7 @@ def image_map(
     places: np.ndarray,
     names: Sequence[str],
     classes: Sequence[str],
-    thumbnails: Sequence[str | None],
+    thumbnail: Callable[[int], str],
     axes: tuple[str, str] = ("", ""),
     values: tuple[str, np.ndarray] | None = None,
 ) -> go.Figure:
@@ -25,11 +25,11 @@ def image_map(
         places: (N, 2).
         names: of the images.
         classes: for each image the name of its class; points have the colour and mark of it.
-        thumbnails: for each image a small picture as a data URI, or None.
+        thumbnail: of the image of that index, a small picture as a data URI; called for those that have room.
         axes: what they mean.
         values: instead of classes, a name and a number in [0, 1] for each image, (N,), to colour by.
     """
-    if places.shape != (len(names), 2) or not len(names) == len(classes) == len(thumbnails):
+    if places.shape != (len(names), 2) or len(classes) != len(names):
         raise ValueError(f"places must be ({len(names)}, 2), a row for each image, got shape {places.shape}")
     figure = go.Figure()
     kinds = sorted(set(classes))
@@ -55,12 +55,11 @@ def image_map(
     span = np.maximum(places.max(axis=0) - places.min(axis=0), 1e-9)
     width, height = 0.06 * span
     for n in roomy(places, (width * 0.9, height * 1.4)):
-        if thumbnails[n]:
-            figure.add_layout_image(
-                source=thumbnails[n],
-                **{"xref": "x", "yref": "y", "x": places[n, 0], "y": places[n, 1] + 0.015 * span[1]},
-                **{"sizex": width, "sizey": height * 1.3, "xanchor": "center", "yanchor": "bottom", "layer": "below"},
-            )
+        figure.add_layout_image(
+            source=thumbnail(n),
+            **{"xref": "x", "yref": "y", "x": places[n, 0], "y": places[n, 1] + 0.015 * span[1]},
+            **{"sizex": width, "sizey": height * 1.3, "xanchor": "center", "yanchor": "bottom", "layer": "below"},
+        )
     low, high = places.min(axis=0) - 0.06 * span, places.max(axis=0) + 0.1 * span
     figure.update_xaxes(title=axes[0], range=[low[0], high[0]], zeroline=False, showticklabels=False)
     figure.update_yaxes(title=axes[1], range=[low[1], high[1]], zeroline=False, showticklabels=False)

@@ -85,24 +85,24 @@ def test_images_by_all_experts_of_all_routers() -> None:
 
 
 def test_a_lasso_finds_its_images() -> None:
-    figure = image_map(PLACES, list("abcd"), ["dog", "cat", "dog", "cat"], ["data:,0", "data:,1", None, "data:,3"])
+    figure = image_map(PLACES, list("abcd"), ["dog", "cat", "dog", "cat"], "data:,{}".format)
     assert figure.layout.dragmode == "lasso"
     assert [group.name for group in figure.data] == ["cat", "dog"]
     assert [[point[0] for point in group.customdata] for group in figure.data] == [[1, 3], [0, 2]]
     np.testing.assert_allclose(figure.data[1].x, PLACES[[0, 2], 0])
-    # The second would cover the first, and the third has none.
-    assert [image.source for image in figure.layout.images] == ["data:,0", "data:,3"]
+    # The second would cover the first.
+    assert [image.source for image in figure.layout.images] == ["data:,0", "data:,2", "data:,3"]
 
 
 def test_a_map_coloured_by_a_weight() -> None:
     values = np.array([0.1, 0.2, 0.3, 0.4])
-    figure = image_map(PLACES, list("abcd"), ["x"] * 4, [None] * 4, ("one", "two"), ("expert 3", values))
+    figure = image_map(PLACES, list("abcd"), ["x"] * 4, "data:,{}".format, ("one", "two"), ("expert 3", values))
     np.testing.assert_allclose(figure.data[0].marker.color, values)
     assert len(figure.data) == 1 and [point[0] for point in figure.data[0].customdata] == [0, 1, 2, 3]
     assert figure.layout.xaxis.title.text == "one" and "expert 3" in figure.data[0].hovertemplate
     with pytest.raises(ValueError, match=r"\(3, 2\), a row for each image"):
-        image_map(PLACES, list("abc"), ["x"] * 4, [None] * 4)
-    assert image_map(PLACES[:1], ["a"], ["x"], [None]).layout.xaxis.range[0] < 0
+        image_map(PLACES, list("abc"), ["x"] * 4, "data:,{}".format)
+    assert image_map(PLACES[:1], ["a"], ["x"], "data:,{}".format).layout.xaxis.range[0] < 0
 
 
 def test_thumbnails_do_not_overlap() -> None:
@@ -123,7 +123,7 @@ def test_thumbnails_do_not_overlap() -> None:
         usage_by_depth(ROUTERS, {"entropy": [0.9, 0.8]}),
         class_experts(["cat", "dog"], MEANS[0]),
         clustered_images(["a", "b"], ROUTERS, MEANS),
-        image_map(PLACES, list("abcd"), ["x"] * 4, [None] * 4),
+        image_map(PLACES, list("abcd"), ["x"] * 4, "data:,{}".format),
     ],
 )
 def test_fits_light_and_dark_pages(figure) -> None:

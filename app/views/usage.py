@@ -20,7 +20,8 @@ some hundreds of test images of a data set you can look for the same in your own
 """
 
 TRAY, DATA = "the tray", "a data set"
-FOLDER = "a folder or zip of mine"
+# Of the pictures that were chosen.
+SHOWN = 12
 
 
 def show() -> None:
@@ -70,14 +71,14 @@ def of_data(view: View) -> Survey | None:
     count = address.value("count") or ""
     with st.form("survey", border=False), st.container(horizontal=True, vertical_alignment="bottom"):
         folder = spec.startswith("folder:")
-        options = [*known, FOLDER]
-        index = options.index(FOLDER if folder else spec) if folder or spec in known else 0
+        options = [*known, tray.FOLDER]
+        index = options.index(tray.FOLDER if folder else spec) if folder or spec in known else 0
         name = st.selectbox("Test images of", options, index)
         path = st.text_input("Path, of a folder or zip", spec.removeprefix("folder:") if folder else "")
         number = st.number_input("How many", 2, 10_000, int(count) if count.isdecimal() and 2 <= int(count) else 500)
         asked = st.form_submit_button("Look", type="primary")
     if asked:
-        spec, count = (f"folder:{path.strip()}" if name == FOLDER else name), str(number)
+        spec, count = (f"folder:{path.strip()}" if name == tray.FOLDER else name), str(number)
         address.put(data=spec, count=count)
     key = (card.name, engine.file_of(card.name).stat().st_mtime_ns, spec, count)
     if st.session_state.get("surveyed", (None,))[0] != key:
@@ -155,9 +156,10 @@ def offer(view: View, found: Survey, chosen: list[int]) -> None:
     some = chosen[: tray.MOST]
     more = "" if len(some) == len(chosen) else f", the first {len(some)} of {len(chosen)}"
     label = f"Look at {'this picture' if len(some) == 1 else f'these {len(some)} pictures'} on all pages{more}"
-    with st.container(horizontal=True, key="chosen"):
-        for n in some[:12]:
-            st.image(found.thumbnail(n), width=48, alt=found.names[n])
+    if address.value("section") == "map":
+        with st.container(horizontal=True, key="chosen"):
+            for n in some[:SHOWN]:
+                st.image(found.thumbnail(n), width=48, alt=found.names[n])
     if st.button(label, on_click=take(view, found, some), type="primary", icon=":material/filter_alt:", key="take"):
         # The strip of pictures is not a part of this fragment.
         st.rerun()

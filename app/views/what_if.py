@@ -1,20 +1,18 @@
 """What if: other routing weights for a picture, and what the network then makes of it."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import streamlit as st
 
 from condconv_mlx import charts
-from condconv_mlx.app import address, changes, engine
-from condconv_mlx.app.dots import dot
+from condconv_mlx.app import changes, engine
+from condconv_mlx.app.controls import State, change, controls, current, undo
 from condconv_mlx.app.engine import Answer
-from condconv_mlx.app.frame import View, choose_layer, is_static, layers_of, open_page, select
+from condconv_mlx.app.frame import View, is_static, open_page, select
 from condconv_mlx.app.parts import escape, short, titled_chart
 from condconv_mlx.charts import percent
-from condconv_mlx.explain import Silencing, Trace, silencing, variants
+from condconv_mlx.explain import Silencing, silencing
 
 PAPER = """
 Section 5 of the paper shows that routing weights differ between images and classes, and that some experts fire for a
@@ -25,46 +23,6 @@ answer, that expert holds something that the others lack.
 The routers after a changed one see changed features, and route anew, unless you change them too. Uniform weights, one
 expert alone and shuffled weights keep the sum of the network's own weights, since no layer divides by it.
 """
-
-KINDS = {
-    "own": "its own",
-    "hand": "by hand",
-    "uniform": "all alike",
-    "one": "one expert alone",
-    "shuffled": "shuffled among the experts",
-    "mean": "the mean of all pictures",
-    "of": "that of another picture",
-}
-# Changes that can be taken back.
-STEPS = 50
-COLUMNS = 4
-
-
-@dataclass(frozen=True)
-class State:
-    """What is changed for the picture: by the index of the router, see `app.changes`."""
-
-    view: View
-    answer: Answer
-    changes: dict[int, str]
-
-    @property
-    def own(self) -> list[np.ndarray]:
-        """The weights that the network gives the picture, (E,) for each router."""
-        return [routing.weights[self.view.n] for routing in self.answer.routing]
-
-    def override(self, changed: dict[int, str]) -> dict[str, np.ndarray]:
-        """Changes as `condconv_mlx.explain.trace` takes them."""
-        ids = [picture.id for picture in self.view.pictures]
-        return {
-            self.answer.routing[i].router: changes.resolve(change, self.own[i], self.answer.routing[i].weights, ids)
-            for i, change in changed.items()
-        }
-
-    def look(self, *changed: dict[int, str]) -> Trace:
-        """The picture under each of these changes: a row each."""
-        overrides = [self.override(one) for one in changed]
-        return engine.look(self.view.card.name, self.view.image, variants, overrides)
 
 
 def show() -> None:
@@ -92,24 +50,6 @@ def experiment(view: View, answer: Answer) -> None:
         controls(state, [router.weights[1] for router in seen.routers])
     show_silencing(state)
     show_alternatives(state)
-
-
-def current(answer: Answer) -> dict[int, str]:
-    """What is changed in this tab."""
-    return changes.parse(address.value("what"), [routing.weights.shape[1] for routing in answer.routing])
-
-
-def change(new: dict[int, str]) -> None:
-    """Have these changes from now on. What was before can be had back."""
-    past = st.session_state.setdefault("what past", [])
-    past.append(address.value("what"))
-    del past[:-STEPS]
-    address.put(what=changes.join({index: one for index, one in new.items() if one}))
-
-
-def undo() -> None:
-    """The changes before the last one."""
-    address.put(what=st.session_state["what past"].pop())
 
 
 def prediction(state: State, before: np.ndarray, after: np.ndarray) -> None:
@@ -149,144 +89,15 @@ def prediction(state: State, before: np.ndarray, after: np.ndarray) -> None:
         st.caption(f"Changed: {escape(', '.join(names))}.")
 
 
-def controls(state: State, weights: list[np.ndarray]) -> None:
-    """The routing of one layer, to be changed. `weights` are those in force, (E,) for each router."""
-    layer, how = st.columns(2)
-    with layer:
-        router = layers_of(state.answer)[choose_layer(state.answer)]
-    routing, now, own = state.answer.routing[router], weights[router], state.own[router]
-    mine = state.changes.get(router, "")
-    with how:
-        choose_kind(state, router, now)
-    choose_detail(state, router)
-    shared = f" It is shared by {len(routing.layers)} layers." if len(routing.layers) > 1 else ""
-    st.caption(f"Routing weights of {escape(short(routing.router))}, in force and by itself.{shared}")
-    silenced = [expert for expert in range(len(now)) if now[expert] == 0]
-
-    def silence_some() -> None:
-        chosen = st.session_state[f"silenced {router}"]
-        given = _given(state, router)
-        for expert in range(len(now)):
-            if (expert in chosen) != (expert in silenced):
-                given[expert] = 0 if expert in chosen else np.nan
-        change({**state.changes, router: changes.by_hand(given)})
-
-    st.session_state[f"silenced {router}"] = silenced
-    st.pills(
-        "Silence",
-        range(len(now)),
-        selection_mode="multi",
-        format_func=lambda expert: f"{dot(expert)} {expert + 1}",
-        key=f"silenced {router}",
-        on_change=silence_some,
-        help="An expert that is silenced gives nothing: its weight is 0.",
-    )
-    columns = st.columns(COLUMNS)
-    for expert in range(len(now)):
-        with columns[expert % COLUMNS]:
-            slider(state, router, expert, float(now[expert]), float(own[expert]))
-    if mine:
-        st.button(
-            "Its own again",
-            on_click=lambda: change({**state.changes, router: ""}),
-            type="tertiary",
-            icon=":material/settings_backup_restore:",
-            key="own again",
-        )
-
-
-def slider(state: State, router: int, expert: int, now: float, own: float) -> None:
-    """One routing weight."""
-    key = f"weight {router} {expert}"
-
-    def moved() -> None:
-        given = _given(state, router)
-        given[expert] = st.session_state[key]
-        change({**state.changes, router: changes.by_hand(given)})
-
-    st.session_state[key] = min(max(round(now, 2), 0.0), 1.0)
-    st.slider(f"{dot(expert)} {expert + 1} · was {own:.2f}", 0.0, 1.0, step=0.01, key=key, on_change=moved)
-
-
-def choose_kind(state: State, router: int, now: np.ndarray) -> None:
-    """How the routing weights of a router come about."""
-    mine = state.changes.get(router, "")
-    key = f"kind {router}"
-    many = len(state.view.pictures) > 1
-    options = [kind for kind in KINDS if many or kind not in ("mean", "of")]
-
-    def chosen() -> None:
-        own = state.own[router]
-        others = [picture.id for picture in state.view.pictures if picture.id != state.view.picture.id]
-        new: dict[str, Callable[[], str]] = {
-            "own": lambda: "",
-            "hand": lambda: changes.by_hand(now),
-            "uniform": lambda: "uniform",
-            "one": lambda: f"one{int(own.argmax()) + 1}",
-            "shuffled": lambda: "shuffled1",
-            "mean": lambda: "mean",
-            "of": lambda: f"of-{others[0]}",
-        }
-        change({**state.changes, router: new[st.session_state[key]]()})
-
-    st.session_state[key] = changes.kind(mine)
-    st.selectbox("Its routing", options, format_func=KINDS.__getitem__, key=key, on_change=chosen)
-
-
-def choose_detail(state: State, router: int) -> None:
-    """Which expert, which picture, which order; and whether all other routers are to do the same."""
-    mine = state.changes.get(router, "")
-    kind = changes.kind(mine)
-    if not mine or kind == "hand":
-        return
-    key = f"detail {router}"
-    everywhere = {index: mine for index in range(len(state.own))}
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        if kind == "one":
-            choose(state, router, key, "Expert", [f"{i + 1}" for i in range(len(state.own[router]))], str, "one")
-        elif kind == "of":
-            titles = {picture.id: picture.title for picture in state.view.pictures}
-            ids = [id for id in titles if id != state.view.picture.id]
-            choose(state, router, key, "Picture", ids, titles.__getitem__, "of-")
-        elif kind == "shuffled":
-            st.button(
-                "Shuffle again",
-                on_click=lambda: change({**state.changes, router: f"shuffled{int(changes.detail(mine)) + 1}"}),
-                icon=":material/shuffle:",
-                key="shuffle",
-            )
-        st.button(
-            "Do so in all layers",
-            on_click=lambda: change(everywhere),
-            disabled=all(state.changes.get(index) == mine for index in everywhere),
-            key="everywhere",
-        )
-
-
-def choose(
-    state: State, router: int, key: str, label: str, options: list[str], name: Callable[[str], str], prefix: str
-) -> None:
-    """One of several, which with the prefix before it is a change."""
-
-    def chosen() -> None:
-        change({**state.changes, router: f"{prefix}{st.session_state[key]}"})
-
-    had = changes.detail(state.changes[router])
-    st.session_state[key] = had if had in options else options[0]
-    st.selectbox(label, options, format_func=name, key=key, on_change=chosen)
-
-
 def show_silencing(state: State) -> None:
     """What each expert is worth for the answer, in the network as it is."""
     found: Silencing = engine.look(state.view.card.name, state.view.image, silencing)
     label = state.view.card.labels[int(found.probabilities.argmax())]
     routers = [short(routing.router) for routing in state.answer.routing]
     silenced = [
-        (router, expert)
-        for router in state.changes
-        for expert, weight in enumerate(_given(state, router))
-        if weight == 0
+        (router, expert) for router in state.changes for expert, weight in enumerate(state.given(router)) if weight == 0
     ]
+    key = f"silencing {st.session_state.setdefault('clicks', 0)}"
     titled_chart(
         f"How much of “{escape(label)}” is lost without each expert",
         charts.silencing_chart(routers, found.without, found.probabilities, state.view.card.labels, silenced),
@@ -295,23 +106,24 @@ def show_silencing(state: State) -> None:
         partial(silencing_rows, found, routers, state.view.card.labels),
         help="Each cell is a run of the network by itself but for this one expert. Orange: the answer weakens without "
         "it. Blue: it grows stronger. A click silences the expert, and another one gives it back.",
+        key=key,
         selection_mode="points",
-        on_select=partial(click, state),
+        on_select=partial(click, state, key),
     )
 
 
-def click(state: State) -> None:
-    """A click on a cell silences its expert, or gives it back; a second click on it takes the selection away."""
-    points = st.session_state["silencing"]["selection"]["points"]
-    cell = (int(points[0]["customdata"][0]), int(points[0]["customdata"][1])) if points else None
-    cell = cell or st.session_state.get("silenced cell")
-    st.session_state["silenced cell"] = cell if points else None
-    if cell:
-        router, expert = cell
-        given = _given(state, router)
-        given[expert] = np.nan if given[expert] == 0 else 0
-        change({**state.changes, router: changes.by_hand(given)})
-        select(state.answer.routing[router].layers[0], expert)
+def click(state: State, key: str) -> None:
+    """A click on a cell silences its expert, or gives it back."""
+    points = st.session_state[key]["selection"]["points"]
+    if not points:
+        return
+    router, expert = int(points[0]["customdata"][0]), int(points[0]["customdata"][1])
+    given = state.given(router)
+    given[expert] = np.nan if given[expert] == 0 else 0
+    change({**state.changes, router: changes.by_hand(given)})
+    select(state.answer.routing[router].layers[0], expert)
+    # Another chart: in this one the cell stays selected, so that a second click on it would tell nothing.
+    st.session_state["clicks"] += 1
 
 
 def silencing_rows(
@@ -357,9 +169,3 @@ def show_alternatives(state: State) -> None:
         ),
         help="All routers are changed at once. Where the bar stays long, the answer does not need the routing.",
     )
-
-
-def _given(state: State, router: int) -> np.ndarray:
-    """The override of a router, (E,), to be written to; NaN where it is the router's own."""
-    name = state.answer.routing[router].router
-    return np.array(state.override({router: state.changes.get(router, "")})[name], np.float32)

@@ -9,7 +9,7 @@ from plotly.subplots import make_subplots
 from condconv_mlx.charts.style import COLORBAR, SEQUENTIAL, colorbar, expert_color, expert_names, layout, plain
 
 # Of lines that are not experts: blue, orange and so on of Okabe and Ito, each with a mark of its own besides.
-LINES = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8C8C8C", "#B8A800"]
+LINES = "#0072B2 #E69F00 #009E73 #CC79A7 #56B4E9 #D55E00 #8C8C8C #B8A800 #AA3377 #8080FF".split()
 MARKS = ["circle", "square", "diamond", "triangle-up", "cross", "x", "star", "triangle-down", "hexagon", "bowtie"]
 PANEL = 120
 GAP = 40
@@ -182,7 +182,7 @@ def clustered_images(names: Sequence[str], routers: Sequence[str], weights: Sequ
         raise ValueError(f"need ({len(names)}, E) for each of {len(routers)} routers, got the shapes {shapes}")
     sizes = [table.shape[1] for table in weights]
     ends = np.cumsum(sizes)
-    row = max(3, min(24, 640 // len(names)))
+    row = max(2, min(24, 640 // len(names)))
     # Each router is a trace of its own, which its hover can name; a text for each cell would weigh more than the cells.
     figure = go.Figure()
     for i, (router, table, end) in enumerate(zip(routers, weights, ends, strict=True)):

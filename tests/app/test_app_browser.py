@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from condconv_mlx.app.pictures import SAMPLES
+from condconv_mlx.app.pictures import SAMPLES, samples
 
 BROWSER = os.environ.get("CONDCONV_MLX_BROWSER")
 SECONDS = 60
@@ -68,6 +68,7 @@ def wait_for(url: str, app: subprocess.Popen, log: Path) -> None:
 
 def test_upload_prediction_and_heatmap(address: str, tmp_path: Path) -> None:
     api = pytest.importorskip("playwright.sync_api")
+    api.expect.set_options(timeout=SECONDS * 1000)
     photograph = tmp_path / "my dog.jpg"
     photograph.write_bytes((SAMPLES / "dog.jpg").read_bytes())
     broken = tmp_path / "broken.jpg"
@@ -122,3 +123,63 @@ def test_upload_prediction_and_heatmap(address: str, tmp_path: Path) -> None:
         url for url in elsewhere if not url.startswith((address, "data:", "blob:", address.replace("http", "ws")))
     }
     assert not others
+
+
+def test_an_expert_is_silenced_by_a_click_and_given_back(address: str) -> None:
+    api = pytest.importorskip("playwright.sync_api")
+    api.expect.set_options(timeout=SECONDS * 1000)
+    with api.sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1280, "height": 1600})
+        page.set_default_timeout(SECONDS * 1000)
+        page.goto(f"{address}/what-if")
+        cells = page.locator("[class*=st-key-silencing] .scatterlayer .point")
+        api.expect(cells).to_have_count(3 * 4)
+        place = cells.nth(5).bounding_box()
+        assert place
+        # The second expert of the second router: one click silences it, another gives it back.
+        middle = place["x"] + place["width"] / 2, place["y"] + place["height"] / 2
+        page.mouse.click(*middle)
+        page.wait_for_url("**what=1.w_-_0_-_-**")
+        # The chart is drawn anew, with a frame.
+        api.expect(page.locator("[class*=st-key-silencing] .shapelayer path")).to_have_count(1)
+        page.mouse.click(*middle)
+        page.wait_for_function("!location.search.includes('what=')")
+        page.get_by_role("button", name="Undo").click()
+        page.wait_for_url("**what=1.w_-_0_-_-**")
+        # A slider by the keyboard, and a reload that keeps both.
+        thumb = page.get_by_role("slider").first
+        thumb.focus()
+        thumb.press("ArrowRight")
+        page.wait_for_function("/what=1.w_[\\d.]+_0_-_-/.test(location.search)")
+        page.reload()
+        api.expect(page.get_by_text("Changed: blocks.2.")).to_be_visible()
+        browser.close()
+
+
+def test_a_lasso_makes_a_slice_for_all_pages(address: str) -> None:
+    api = pytest.importorskip("playwright.sync_api")
+    api.expect.set_options(timeout=SECONDS * 1000)
+    with api.sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1280, "height": 1400})
+        page.set_default_timeout(SECONDS * 1000)
+        page.goto(f"{address}/usage?section=map")
+        chart = page.locator(".st-key-map")
+        api.expect(chart.locator(".scatterlayer .point")).to_have_count(len(samples("cifar10")))
+        box = chart.locator(".nsewdrag").bounding_box()
+        assert box
+        left, top, right, bottom = box["x"] + 2, box["y"] + 2, box["x"] + box["width"] - 2, box["y"] + box["height"] - 2
+        page.mouse.move(left, top)
+        page.mouse.down()
+        for corner in ((right, top), (right, bottom), (left, bottom), (left, top)):
+            page.mouse.move(*corner, steps=5)
+        page.mouse.up()
+        page.get_by_role("button", name=f"Look at these {len(samples('cifar10'))} pictures").click()
+        page.wait_for_url("**tray=**")
+        page.get_by_role("link", name="Route").click()
+        api.expect(page.locator(".st-key-image button")).to_have_count(len(samples("cifar10")))
+        page.get_by_role("link", name="Usage").click()
+        page.get_by_role("button", name="Back to all pictures").click()
+        page.wait_for_function("!location.search.includes('tray=')")
+        browser.close()

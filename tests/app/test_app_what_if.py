@@ -55,7 +55,7 @@ def test_opens_with_nothing_changed(app: AppTest) -> None:
     assert "Nothing is changed yet" in texts(app.markdown)
     assert app.button(key="undo change").disabled and app.button(key="reset changes").disabled
     assert [round(slider.value, 2) for slider in app.slider] == [round(float(w), 2) for w in routing()[0]]
-    table = figure(app, "silencing")
+    table = figure(app, "silencing 0")
     assert table is not None and numbers(table.data[0].z).shape == (3, EXPERTS)
     tried = figure(app, "alternatives")
     assert tried is not None and len(tried.layout.yaxis.ticktext) == 6
@@ -84,7 +84,7 @@ def test_experts_are_silenced_and_given_back(app: AppTest) -> None:
     assert app.slider(key="weight 0 3").value == 0
     app.button_group(key="silenced 0").set_value([3]).run()
     assert agrees(app, wanted({0: silence(EXPERTS, 3)}))
-    table = figure(app, "silencing")
+    table = figure(app, "silencing 0")
     assert table is not None and len(table.layout.shapes) == 1
     app.button_group(key="silenced 0").set_value([]).run()
     assert "what" not in app.query_params

@@ -26,6 +26,13 @@ def put(**values: str | None) -> None:
                 st.query_params[key] = chosen
 
 
+def drop(*keys: str) -> None:
+    """Choose these anew. From a callback, or before the widgets of these keys are drawn."""
+    for key in keys:
+        st.session_state.pop(key, None)
+        put(**{key: None})
+
+
 def remember(key: str, options: Sequence[str], default: str) -> str:
     """Give the widget `key` its value: the one it has, else what this tab has chosen, else the default."""
     had: list[str | None] = [st.session_state.get(key), value(key)]

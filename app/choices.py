@@ -45,8 +45,14 @@ def choose_model(key: str = "model", label: str = "Model") -> Card:
         st.error("There are no weights to show. Train a network with `condconv-mlx train`, or install this again.")
         st.stop()
     address.remember(key, list(choices), next(iter(cards)))
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
-        name = st.selectbox(label, list(choices), format_func=lambda name: title(choices[name]), key=key)
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        name = st.selectbox(
+            label,
+            list(choices),
+            format_func=lambda name: title(choices[name]),
+            key=key,
+            label_visibility="collapsed",
+        )
         with st.popover("", icon=":material/folder_open:", help="Open weights from a file", key=f"open {key}"):
             open_file(key)
     address.put(**{key: name})
@@ -73,7 +79,7 @@ def open_file(key: str) -> None:
         except (OSError, ValueError) as error:
             tell(str(error))
         else:
-            st.session_state.pop(key, None)
+            address.drop(key)
             address.put(**{key: name})
 
     st.text_input(

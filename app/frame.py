@@ -14,6 +14,13 @@ from condconv_mlx.app.parts import escape
 from condconv_mlx.app.pictures import Crop, Picture
 from condconv_mlx.data import Box, default_crop
 
+# The page begins higher up, and its heading is no banner.
+STYLE = """<style>
+[data-testid=stMainBlockContainer] {padding-top: 4rem}
+[data-testid=stMainBlockContainer] h2 {font-size: 1.6rem; padding: .25rem 0 0}
+[data-testid=stMainBlockContainer] h4 {font-size: 1.15rem; padding: .25rem 0}
+</style>"""
+
 
 @dataclass(frozen=True)
 class View:
@@ -51,6 +58,7 @@ class View:
 
 def heading(title: str, look_for: str, paper: str) -> None:
     """The title of a page, one sentence that says what to look for, and what the paper says of it."""
+    st.html(STYLE)
     st.header(title, anchor=False)
     st.markdown(look_for)
     with st.expander("What the paper says", type="compact"):
@@ -69,7 +77,7 @@ def open_page(title: str, look_for: str, paper: str) -> View:
     heading(title, look_for, paper)
     if told := st.session_state.get("problems"):
         st.error("  \n".join(escape(problem) for problem in told))
-    left, right = st.columns([2, 5], gap="medium", vertical_alignment="bottom")
+    left, right = st.columns([1, 2], gap="medium", vertical_alignment="center")
     with left:
         card = choose_model()
     with right:
@@ -116,7 +124,8 @@ def current_layer(answer: Answer) -> str:
 def choose_layer(answer: Answer) -> str:
     """The same, to be chosen here."""
     address.remember("layer", list(layers_of(answer)), current_layer(answer))
-    layer = st.selectbox("Layer", list(layers_of(answer)), key="layer")
+    # A filter is one of its layer.
+    layer = st.selectbox("Layer", list(layers_of(answer)), key="layer", on_change=address.drop, args=("filter",))
     address.put(layer=layer)
     return layer
 
@@ -129,7 +138,7 @@ def current_expert(experts: int) -> int | None:
 
 def select(layer: str, expert: int | None = None) -> None:
     """Look at a layer, and an expert (from 0) of it, on all pages. From a callback, or before `choose_layer`."""
-    st.session_state.pop("layer", None)
+    address.drop("layer", "filter")
     address.put(layer=layer, expert=None if expert is None else str(expert + 1))
 
 
@@ -141,3 +150,8 @@ def is_static(answer: Answer) -> bool:
             "Choose one with experts above."
         )
     return not answer.routing
+
+
+def link(page: str, label: str) -> None:
+    """A link to another page by its path, which shows the same model, pictures, layer and expert."""
+    st.page_link(st.session_state["pages"][page], label=label, icon=":material/arrow_forward:")

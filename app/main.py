@@ -28,7 +28,9 @@ try:
     # The pages import MLX, which must not be there before.
     tune_process()
     _backend.check()
-    page = st.navigation(pages(), position="top")
+    all_pages = pages()
+    page = st.navigation(all_pages, position="top")
+    st.session_state["pages"] = {one.url_path: one for one in all_pages}
     address.renew()
     page.run()
 except _backend.BackendError as error:

@@ -56,7 +56,7 @@ def choose_picture(card: Card) -> tuple[list[Picture], int]:
     found = pictures(card)
     by_id = {picture.id: picture for picture in found}
     address.remember("image", list(by_id), found[0].id)
-    with st.container(horizontal=True, vertical_alignment="top", gap="small"):
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", wrap=False):
         with st.popover("Add", icon=":material/add_photo_alternate:", key="adding", on_change="rerun") as adding:
             if adding.open:
                 add()

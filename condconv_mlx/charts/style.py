@@ -17,6 +17,7 @@ DIVERGING = [
     [0.5, "rgba(134, 142, 150, 0.10)"],
     *[[0.5 + 0.5 * root**2, f"rgba(76, 110, 245, {root})"] for root in reversed(_ROOTS)],
 ]
+GREY = "#868E96"
 COLORBAR = 64
 # Chosen one after the other, each as far as can be from those before it in OKLab, to the eye and as people see it who
 # lack red, green or (counted less, being rare) blue (Machado et al. 2009), and visible on white and on black. The first

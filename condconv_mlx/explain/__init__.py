@@ -13,34 +13,55 @@ from condconv_mlx.explain.interventions import (
     uniform,
     variants,
 )
-from condconv_mlx.explain.kernels import experts_of, mixed_kernel
+from condconv_mlx.explain.kernels import (
+    Mixture,
+    build_up,
+    experts_of,
+    mixed_kernel,
+    mixture,
+    relative_change,
+    similarity,
+)
+from condconv_mlx.explain.reference import Reference, load_reference, reference, save_reference
+from condconv_mlx.explain.responses import Responses, responses
 from condconv_mlx.explain.tracing import RouterTrace, Trace, trace
 from condconv_mlx.explain.usage import Spread, Usage, expert_states, spread, usage
 
 __all__ = [
     "IMAGE_MAPS",
+    "Mixture",
     "Portrait",
+    "Reference",
+    "Responses",
     "RouterTrace",
     "Separation",
     "Silencing",
     "Spread",
     "Trace",
     "Usage",
+    "build_up",
     "by_similarity",
     "class_means",
     "expert_states",
     "experts_of",
     "image_map",
+    "load_reference",
     "main_direction",
     "mean_routing",
     "mixed_kernel",
+    "mixture",
     "one_hot",
     "portraits",
+    "reference",
+    "relative_change",
+    "responses",
+    "save_reference",
     "scaled",
     "separation",
     "shuffled",
     "silence",
     "silencing",
+    "similarity",
     "spread",
     "trace",
     "uniform",

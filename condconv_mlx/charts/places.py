@@ -53,13 +53,18 @@ def image_map(
         scale = {"color": values[1], "colorscale": SEQUENTIAL, "cmin": 0, "cmax": 1, "colorbar": bar}
         figure.update_traces(marker={**scale, "symbol": "circle", "line": {"color": LINES[6], "width": 1}})
     span = np.maximum(places.max(axis=0) - places.min(axis=0), 1e-9)
-    width, height = 0.06 * span
-    for n in roomy(places, (width * 0.9, height * 1.4)):
-        figure.add_layout_image(
-            source=thumbnail(n),
+    # Larger where there are few.
+    width, height = min(max(0.5 / np.sqrt(len(places)), 0.05), 0.09) * span
+    pictures = [
+        {
+            "source": thumbnail(n),
             **{"xref": "x", "yref": "y", "x": places[n, 0], "y": places[n, 1] + 0.015 * span[1]},
             **{"sizex": width, "sizey": height * 1.3, "xanchor": "center", "yanchor": "bottom", "layer": "below"},
-        )
+        }
+        for n in roomy(places, (width * 0.9, height * 1.4))
+    ]
+    # All at once: one by one, each of them would check those before it again.
+    figure.update_layout(images=pictures)
     low, high = places.min(axis=0) - 0.06 * span, places.max(axis=0) + 0.1 * span
     figure.update_xaxes(title=axes[0], range=[low[0], high[0]], zeroline=False, showticklabels=False)
     figure.update_yaxes(title=axes[1], range=[low[1], high[1]], zeroline=False, showticklabels=False)

@@ -50,10 +50,11 @@ class View:
         with st.spinner("Looking …", show_time=True):
             return engine.run(self.card.name, self.images)
 
-    def answer_one(self) -> Answer:
-        """What the model makes of the chosen picture, N being 1."""
+    def answer_one(self, n: int | None = None) -> Answer:
+        """What the model makes of one picture, the chosen one unless an index is given; N is 1."""
+        image = self.image if n is None else fitted(self.card, self.pictures[n])[None]
         with st.spinner("Looking …", show_time=True):
-            return engine.run(self.card.name, self.image)
+            return engine.run(self.card.name, image)
 
 
 def heading(title: str, look_for: str, paper: str) -> None:

@@ -38,14 +38,14 @@ def show() -> None:
         "Many kernels become one. Look for what the mixture takes from each expert, and what another picture changes.",
         PAPER,
     )
-    answer = view.answer()
+    answer = view.answer_one()
     if is_static(answer):
         return
     left, right = st.columns(2, gap="medium")
     with left:
         layer = choose_layer(answer)
     i = layers_of(answer)[layer]
-    weights = answer.routing[i].weights[view.n]
+    weights = answer.routing[i].weights[0]
     means = usual(view).mean[answer.routing[i].router]
     kernels = engine.call(view.card.name, mixture, layer, weights, means.astype(np.float32))
     with right:
@@ -59,7 +59,7 @@ def show() -> None:
 def choose_filter(view: View, answer: Answer, kernels: Mixture) -> int:
     """The output channel to look at: the one that this picture changes most first, or the likeliest class."""
     is_class = kernels.mixed.ndim == 2 and len(kernels.mixed) == len(view.card.labels)
-    order = np.argsort(-(answer.probabilities[view.n] if is_class else kernels.change), kind="stable")
+    order = np.argsort(-(answer.probabilities[0] if is_class else kernels.change), kind="stable")
     address.remember("filter", [str(o + 1) for o in order], str(order[0] + 1))
 
     def title(number: str) -> str:
@@ -136,9 +136,7 @@ def show_responses(view: View, layer: str, channel: int, weights: np.ndarray) ->
     if found.mixed.size > 1:
         titled_chart(
             "What the filter answers",
-            charts.kernel_tiles(
-                [one[..., None] for one in maps], titles, columns=3, size=SIDE + 20, quantity="response"
-            ),
+            charts.kernel_tiles([one[..., None] for one in maps], titles, columns=5, size=SIDE, quantity="response"),
             "responses",
             "The response of the mixture and of each expert, at every position",
             lambda: table(dict(zip(["mixture", *names], maps, strict=True))),
@@ -162,17 +160,13 @@ def show_other(view: View, answer: Answer, i: int, kernels: Mixture, channel: in
         st.info("Add a second picture, and its kernel stands here beside this one's.")
         return
     address.remember("other", list(others), next(iter(others)))
-    st.markdown("#### Beside another picture")
     other = st.selectbox(
-        "Another picture",
-        list(others),
-        format_func=lambda id: view.pictures[others[id]].title,
-        key="other",
-        label_visibility="collapsed",
+        "Beside another picture", list(others), format_func=lambda id: view.pictures[others[id]].title, key="other"
     )
     address.put(other=other)
     n = others[other]
-    theirs = mixed_kernel(kernels.experts, answer.routing[i].weights[n])
+    weights, others_weights = answer.routing[i].weights[0], view.answer_one(n).routing[i].weights[0]
+    theirs = mixed_kernel(kernels.experts, others_weights)
     left, right = kernels.mixed[channel], theirs[channel]
     titles = [shortened(view.pictures[number].title, 16) for number in (view.n, n)]
     titled_chart(
@@ -188,7 +182,7 @@ def show_other(view: View, answer: Answer, i: int, kernels: Mixture, channel: in
     st.markdown(
         f"This filter differs by **{percent(apart[channel])}**, and the layer's kernels point the same way by "
         f"**{similarity(kernels.mixed, theirs):.3f}** (cosine; 1 is the same direction). The experts that differ most: "
-        f"{furthest(answer.routing[i].weights[view.n], answer.routing[i].weights[n])}."
+        f"{furthest(weights, others_weights)}."
     )
 
 

@@ -1,12 +1,13 @@
 """Route: what a network makes of a picture, and which experts each layer mixes for it."""
 
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
 import streamlit as st
 
 from condconv_mlx import charts
-from condconv_mlx.app import export
+from condconv_mlx.app import engine, export
 from condconv_mlx.app.choices import knows
 from condconv_mlx.app.engine import Answer
 from condconv_mlx.app.frame import (
@@ -51,16 +52,16 @@ def show() -> None:
         "Every layer mixes its kernel from experts, anew for each picture. Look for rows that change with the picture.",
         PAPER,
     )
-    answer = view.answer()
+    answer = view.answer_one()
     st.markdown(f"#### {escape(view.picture.title)}")
     seen, predicted = st.columns([3, 2], gap="medium")
     with seen:
-        show_picture(view.card, view.picture, answer.seen[view.n])
+        show_picture(view.card, view.picture, answer.seen[0])
     with predicted:
-        show_classes(view.card, view.picture, answer.probabilities[view.n])
+        show_classes(view.card, view.picture, answer.probabilities[0])
     if not is_static(answer):
         show_routing(view, answer)
-    download(view.card, view.pictures, answer)
+    download(view, routed=bool(answer.routing))
 
 
 def show_picture(card: Card, picture: Picture, seen: np.ndarray) -> None:
@@ -130,10 +131,10 @@ def show_classes(card: Card, picture: Picture, probabilities: np.ndarray) -> Non
 
 def show_routing(view: View, answer: Answer) -> None:
     """Routing weights of the picture against the usual ones, and the mixture of one layer."""
-    n, reference = view.n, usual(view)
+    reference = usual(view)
     layer = current_layer(answer)
     chosen = layers_of(answer)[layer]
-    weights = [routing.weights[n] for routing in answer.routing]
+    weights = [routing.weights[0] for routing in answer.routing]
     means = [reference.mean[routing.router] for routing in answer.routing]
     expert = current_expert(len(weights[chosen]))
     how = st.session_state.get("how")
@@ -151,7 +152,7 @@ def show_routing(view: View, answer: Answer) -> None:
         ),
         "routing",
         "Routing weights of this picture, routers by experts",
-        partial(routing_rows, answer, n, means),
+        partial(routing_rows, answer, means),
         help="A row for each router, in the order of the network. Click a cell to look at that layer and expert.",
         selection_mode="points",
         on_select=lambda: select_cell(answer),
@@ -218,12 +219,12 @@ def unusual(weights: np.ndarray, means: np.ndarray, expert: int | None) -> str:
     return f"{first} {i + 1} is {how}, {weights[i]:.2f} against {means[i]:.2f}."
 
 
-def routing_rows(answer: Answer, n: int, means: list[np.ndarray]) -> tuple[list[str], list[list]]:
+def routing_rows(answer: Answer, means: list[np.ndarray]) -> tuple[list[str], list[list]]:
     """The heatmap as a table."""
     rows = [
         [routing.router, expert + 1, weight, usual]
         for routing, mean in zip(answer.routing, means, strict=True)
-        for expert, (weight, usual) in enumerate(zip(routing.weights[n], mean, strict=True))
+        for expert, (weight, usual) in enumerate(zip(routing.weights[0], mean, strict=True))
     ]
     return ["router", "expert", "routing weight", "usual"], rows
 
@@ -235,16 +236,24 @@ def select_cell(answer: Answer) -> None:
         select(answer.routing[int(points[0]["customdata"][0])].layers[0], int(points[0]["customdata"][4]) - 1)
 
 
-def download(card: Card, pictures: list[Picture], answer: Answer) -> None:
-    """The numbers behind the page."""
-    names = [picture.title for picture in pictures]
-    files = [("Predictions (CSV)", "predictions.csv", "text/csv", partial(export.predictions_csv, card, names, answer))]
-    if answer.routing:
-        routing = partial(export.routing_csv, names, answer)
-        files.append(("Routing weights (CSV)", "routing.csv", "text/csv", routing))
-    both = "Both (JSON)" if answer.routing else "Predictions (JSON)"
-    files.append((both, "condconv.json", "application/json", partial(export.to_json, card, names, answer)))
+def download(view: View, routed: bool) -> None:
+    """The numbers of all pictures."""
+    card, names = view.card, [picture.title for picture in view.pictures]
+
+    def written(write: Callable[[Answer], str]) -> Callable[[], str]:
+        # When asked for: many pictures by a thousand classes take a while.
+        return lambda: write(engine.run(card.name, view.images))
+
+    files: list[tuple[str, str, str, Callable[[Answer], str]]] = [
+        ("Predictions (CSV)", "predictions.csv", "text/csv", partial(export.predictions_csv, card, names)),
+        ("Routing weights (CSV)", "routing.csv", "text/csv", partial(export.routing_csv, names)),
+        ("Both (JSON)", "condconv.json", "application/json", partial(export.to_json, card, names)),
+    ]
+    if not routed:
+        files = [files[0], ("Predictions (JSON)", *files[2][1:])]
+    st.caption("All pictures of the tray:")
     with st.container(horizontal=True):
-        # Written when asked for: many pictures by a thousand classes take a while.
         for label, name, kind, write in files:
-            st.download_button(label, write, name, kind, on_click="ignore", icon=":material/download:", type="tertiary")
+            st.download_button(
+                label, written(write), name, kind, on_click="ignore", icon=":material/download:", type="tertiary"
+            )

@@ -1,24 +1,18 @@
 """How active the experts of a model usually are, kept in a small file beside its weights.
 
-    python -m condconv_mlx.explain.reference condconv_small_cifar10 --data cifar10
-
-writes NAME.routing.json: over the test images, mean and deviation of each expert's routing weight. It names the weights
-by their SHA-256, and counts for no others.
+NAME.routing.json, which `python -m condconv_mlx.explain` writes, holds mean and deviation of each expert's routing
+weight. It names the weights by their SHA-256, and counts for no others.
 """
 
-import argparse
 import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from condconv_mlx.files import replacing
-
-BATCH = 100
 
 
 @dataclass(frozen=True)
@@ -92,39 +86,3 @@ def load_reference(weights: Path) -> Reference | None:
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _measure(model: Any, images: np.ndarray, of: str) -> Reference:
-    from condconv_mlx.data import normalise
-    from condconv_mlx.explain.tracing import trace
-
-    wanted = model.info["input"]
-    parts: dict[str, list[np.ndarray]] = {}
-    for start in range(0, len(images), BATCH):
-        x = normalise(images[start : start + BATCH], wanted["mean"], wanted["std"])
-        for router in trace(model, x).routers:
-            parts.setdefault(router.name, []).append(router.weights)
-    return reference({name: np.concatenate(tables) for name, tables in parts.items()}, of)
-
-
-def main() -> None:
-    """Measure on the test images of a data set, and write the file."""
-    parser = argparse.ArgumentParser(prog="python -m condconv_mlx.explain.reference")
-    parser.add_argument("name", help="of shipped weights, or the path of a file of weights")
-    parser.add_argument("--data", required=True, help="a data set, as condconv-mlx evaluate takes it")
-    parser.add_argument("--of", default="test images", help="what they are, in a few words (default: %(default)s)")
-    args = parser.parse_args()
-
-    from condconv_mlx import list_weights, load_model
-    from condconv_mlx.checkpoint import weights_folder
-    from condconv_mlx.data import load_dataset
-
-    path = weights_folder() / f"{args.name}.safetensors" if args.name in list_weights() else Path(args.name)
-    print(save_reference(path, _measure(load_model(path), load_dataset(args.data).test_images, args.of)))
-
-
-if __name__ == "__main__":
-    from condconv_mlx.cpu import tune_process
-
-    tune_process()
-    main()

@@ -6,7 +6,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from condconv_mlx.charts import class_bars, expert_usage, kernel_tiles, percent, routing_heatmap, tile_slices
+from condconv_mlx.charts import (
+    build_up_tiles,
+    class_bars,
+    expert_bars,
+    expert_usage,
+    kernel_tiles,
+    percent,
+    routing_heatmap,
+    tile_slices,
+)
 from condconv_mlx.charts.style import ACCENT, EXPERTS, expert_color
 
 WEIGHTS = [np.array([0.1, 0.9, 0.5]), np.array([0.2, 0.3])]
@@ -48,7 +57,7 @@ def test_routing_weights_land_in_their_cells() -> None:
     # The first router is at the top.
     assert figure.layout.yaxis.range[0] > figure.layout.yaxis.range[1]
     assert cells.customdata[0][1][1] == "blocks.1.conv1, blocks.1.conv2"
-    assert "%{customdata[1]}" in cells.hovertemplate and "weight %{z" in cells.hovertemplate
+    assert "%{customdata[1]}" in cells.hovertemplate and cells.customdata[0][1][2] == 0.9
 
 
 def test_a_click_finds_its_router() -> None:
@@ -60,6 +69,65 @@ def test_a_click_finds_its_router() -> None:
     assert [point[2] for point in markers.customdata] == [0.1, 0.9, 0.5, 0.2, 0.3]
     assert "%{customdata[2]:" in markers.hovertemplate
     assert list(figure.layout.yaxis.ticktext) == ["blocks.1", "<b>classifier</b>"]
+
+
+def test_a_hover_tells_what_is_usual() -> None:
+    usual = [np.array([0.2, 0.3, 0.5]), np.array([0.2, 0.001])]
+    figure = routing_heatmap(ROUTERS, LAYERS, WEIGHTS, usual, clickable=True)
+    np.testing.assert_array_equal(figure.data[0].z[0], WEIGHTS[0])
+    told = [point[3] for point in figure.data[1].customdata]
+    assert told[0] == ", usually 0.200: 0.5 times as active" and told[1] == ", usually 0.300: 3.0 times as active"
+    # Beside nearly nothing, everything is many times as active.
+    assert told[4] == ", usually 0.001"
+    assert "%{customdata[3]}" in figure.data[1].hovertemplate
+
+
+def test_a_difference_is_on_a_symmetric_scale_and_a_cell_is_framed_in_its_colour() -> None:
+    usual = [np.array([0.2, 0.3, 0.5]), np.array([0.2, 0.1])]
+    figure = routing_heatmap(ROUTERS, LAYERS, WEIGHTS, usual, selected=0, expert=2, difference=True)
+    np.testing.assert_allclose(figure.data[0].z, [[-0.1, 0.6, 0.0], [0.0, 0.2, np.nan]], atol=1e-12)
+    assert -figure.data[0].zmin == figure.data[0].zmax == pytest.approx(0.6)
+    (frame,) = figure.layout.shapes
+    assert frame.line.color == expert_color(2) and (frame.x0, frame.x1, frame.y0, frame.y1) == (1.5, 2.5, -0.5, 0.5)
+    assert not routing_heatmap(ROUTERS, LAYERS, WEIGHTS, selected=1, expert=2).layout.shapes
+    with pytest.raises(ValueError, match="usual"):
+        routing_heatmap(ROUTERS, LAYERS, WEIGHTS, difference=True)
+
+
+def test_bars_of_experts_have_their_colours_and_usual_ends() -> None:
+    figure = expert_bars(WEIGHTS[0], np.array([0.2, 0.3, 0.4]), selected=1)
+    bars = figure.data[0]
+    np.testing.assert_array_equal(bars.y, WEIGHTS[0])
+    assert list(bars.marker.color) == [expert_color(i) for i in range(3)]
+    assert bars.marker.opacity[1] == 1 > bars.marker.opacity[0]
+    assert [(line.y0, line.y1) for line in figure.layout.shapes] == [(0.2, 0.2), (0.3, 0.3), (0.4, 0.4)]
+    assert bars.customdata[1][0] == 2 and "3.0 times" in bars.customdata[1][1]
+    assert not expert_bars(WEIGHTS[0]).layout.shapes
+    with pytest.raises(ValueError, match=r"\(3,\)"):
+        expert_bars(WEIGHTS[0], WEIGHTS[1])
+
+
+def test_a_kernel_builds_up_frame_by_frame() -> None:
+    sums = np.cumsum(np.random.default_rng(0).standard_normal((3, 3, 3, 2)), axis=0)
+    figure = build_up_tiles(sums, ["a", "+ b", "+ c"], limit=4.0)
+    for frame, kernel in zip(figure.frames, sums, strict=True):
+        np.testing.assert_allclose(frame.data[0].z, tile_slices(kernel)[0])
+    np.testing.assert_allclose(figure.data[0].z, tile_slices(sums[-1])[0])
+    assert [frame.layout.title.text for frame in figure.frames] == ["a", "+ b", "+ c"]
+    steps = figure.layout.sliders[0].steps
+    assert [list(step.args[0]) for step in steps] == [[frame.name] for frame in figure.frames]
+    assert figure.layout.sliders[0].active == 2
+    with pytest.raises(ValueError, match="2 and 3"):
+        build_up_tiles(sums, ["a", "b"], limit=1)
+
+
+def test_kernels_of_three_channels_can_be_coloured() -> None:
+    kernel = np.array([[[0.0, 1.0, -1.0]]])
+    figure = kernel_tiles([kernel], ["1"], limit=1.0, color=True)
+    assert figure.data[0].type == "image"
+    assert np.array(figure.data[0].z)[0, 0].tolist() == [128, 255, 0]
+    assert kernel_tiles([kernel], ["1"]).data[0].type == "heatmap"
+    assert kernel_tiles([np.ones((1, 1, 2))], ["1"], color=True).data[0].type == "heatmap"
 
 
 def test_routing_lists_must_match() -> None:
@@ -139,6 +207,8 @@ FIGURES: list[Any] = [
     routing_heatmap(ROUTERS, LAYERS, WEIGHTS, clickable=True),
     expert_usage(["a"], np.array([[0.5, 0.5]])),
     kernel_tiles([np.ones((3, 3, 2))], ["1"]),
+    expert_bars(np.array([0.5, 0.5]), np.array([0.2, 0.3])),
+    build_up_tiles(np.ones((2, 3, 3, 2)), ["1", "2"], 1.0),
 ]
 
 

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -54,3 +55,25 @@ def test_it_counts_for_no_other_weights(weights: Path) -> None:
     for damaged in ("", "[]", json.dumps(json.loads(path.read_text()) | {"routers": {"a": 1}})):
         path.write_text(damaged)
         assert load_reference(weights) is None
+
+
+def test_the_command_measures_the_test_images(tmp_path: Path, pictures: Path, capsys: pytest.CaptureFixture) -> None:
+    import mlx.core as mx
+
+    from condconv_mlx import create_model, load_model, save_model
+    from condconv_mlx.data import load_dataset, normalise
+    from condconv_mlx.explain import trace
+    from condconv_mlx.explain.__main__ import main
+
+    mx.random.seed(0)
+    model: Any = create_model("condconv_small", num_classes=2, num_experts=3, width=4)
+    model.info["input"] = {"size": 28, "channels": 3, "mean": [0.4, 0.4, 0.4], "std": [0.2, 0.2, 0.2]}
+    path = tmp_path / "net.safetensors"
+    save_model(model, path)
+    main([str(path), "--data", f"folder:{pictures}", "--of", "pictures of noise"])
+    assert capsys.readouterr().out.strip() == str(tmp_path / "net.routing.json")
+    got = load_reference(path)
+    assert got is not None and (got.images, got.of) == (20, "pictures of noise")
+    images = load_dataset(f"folder:{pictures}").test_images
+    for router in trace(load_model(path), normalise(images, [0.4] * 3, [0.2] * 3)).routers:
+        np.testing.assert_allclose(got.mean[router.name], router.weights.mean(axis=0), atol=2e-5)

@@ -1,20 +1,20 @@
 """Changes to the routing of a picture, as short texts that fit into an address.
 
-Of a router, `uniform`; `one3`, the third expert alone; `shuffled7`, by the seed 7; `mean`, of all pictures; `of-ID`,
-that of another picture; or `w_0.5_-_0`, weights by hand, where - is the router's own. Of a network, those of its
-routers by their index, as `0.uniform~2.w_0.5_-_0`.
+Of a router, `uniform`; `one3`, the third expert alone; `shuffled7`, by the seed 7; `usual`, the mean of many pictures;
+`of-ID`, that of another picture; or `w_0.5_-_0`, weights by hand, where - is the router's own. Of a network, those of
+its routers by their index, as `0.uniform~2.w_0.5_-_0`.
 """
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from condconv_mlx.explain import mean_routing, one_hot, shuffled, uniform
+from condconv_mlx.explain import one_hot, shuffled, uniform
 
 FORM = re.compile(
-    r"uniform|mean|one(?P<expert>\d{1,4})|shuffled(?P<seed>\d{1,9})|of-(?P<id>[\w-]+)|w(?P<list>[_\d.-]+)"
+    r"uniform|usual|one(?P<expert>\d{1,4})|shuffled(?P<seed>\d{1,9})|of-(?P<id>[\w-]+)|w(?P<list>[_\d.-]+)"
 )
 
 
@@ -40,33 +40,36 @@ def by_hand(weights: np.ndarray) -> str:
     return "w_" + "_".join("-" if math.isnan(weight) else f"{round(float(weight), 4):g}" for weight in weights)
 
 
-def resolve(change: str, own: np.ndarray, all_: np.ndarray, ids: Sequence[str]) -> np.ndarray:
+def resolve(
+    change: str, own: np.ndarray, usual: Callable[[], np.ndarray], of: Callable[[str], np.ndarray | None]
+) -> np.ndarray:
     """The override (E,) that a change stands for, see `condconv_mlx.explain.interventions`.
 
     Args:
         change: of this router, as `parse` gives it; "" is none.
         own: its weights for this picture, (E,).
-        all_: its weights for all pictures, (N, E).
-        ids: of these N pictures.
+        usual: its mean weights over many pictures, (E,).
+        of: its weights for the picture of that id, (E,), or None if there is none.
     """
     found = FORM.fullmatch(change)
     if not found:
         return np.full(own.shape, np.nan, np.float32)
     if change == "uniform":
         return uniform(own)
-    if change == "mean":
-        return mean_routing(all_)
+    if change == "usual":
+        return usual().astype(np.float32)
     if found["expert"]:
         return one_hot(own, int(found["expert"]) - 1)
     if found["seed"]:
         return shuffled(own, int(found["seed"]))
     if found["id"]:
-        return all_[ids.index(found["id"])] if found["id"] in ids else np.full(own.shape, np.nan, np.float32)
+        other = of(found["id"])
+        return np.full(own.shape, np.nan, np.float32) if other is None else other
     return np.array(_listed(found["list"]), np.float32)
 
 
 def kind(change: str) -> str:
-    """Which of them a change is: "own", "uniform", "one", "shuffled", "mean", "of" or "hand"."""
+    """Which of them a change is: "own", "uniform", "one", "shuffled", "usual", "of" or "hand"."""
     found = FORM.fullmatch(change)
     if not found:
         return "own"

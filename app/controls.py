@@ -11,6 +11,7 @@ from condconv_mlx.app.dots import dot
 from condconv_mlx.app.engine import Answer
 from condconv_mlx.app.frame import View, choose_layer, layers_of
 from condconv_mlx.app.parts import escape, short
+from condconv_mlx.app.references import usual
 from condconv_mlx.explain import Trace, variants
 
 KINDS = {
@@ -19,7 +20,7 @@ KINDS = {
     "uniform": "all alike",
     "one": "one expert alone",
     "shuffled": "shuffled among the experts",
-    "mean": "the mean of all pictures",
+    "usual": "as usual",
     "of": "that of another picture",
 }
 # Changes that can be taken back.
@@ -29,7 +30,7 @@ COLUMNS = 4
 
 @dataclass(frozen=True)
 class State:
-    """What is changed for the picture: by the index of the router, see `app.changes`."""
+    """What is changed for the picture: by the index of the router, see `app.changes`. `answer` is of it alone."""
 
     view: View
     answer: Answer
@@ -38,25 +39,42 @@ class State:
     @property
     def own(self) -> list[np.ndarray]:
         """The weights that the network gives the picture, (E,) for each router."""
-        return [routing.weights[self.view.n] for routing in self.answer.routing]
+        return [routing.weights[0] for routing in self.answer.routing]
 
     def override(self, changed: dict[int, str]) -> dict[str, np.ndarray]:
         """Changes as `condconv_mlx.explain.trace` takes them."""
+        return {self.answer.routing[i].router: self.resolved(i, change) for i, change in changed.items()}
+
+    def resolved(self, router: int, change: str) -> np.ndarray:
+        """A change of one router as an override, (E,)."""
         ids = [picture.id for picture in self.view.pictures]
-        return {
-            self.answer.routing[i].router: changes.resolve(change, self.own[i], self.answer.routing[i].weights, ids)
-            for i, change in changed.items()
-        }
+
+        def usually() -> np.ndarray:
+            return usual(self.view).mean[self.answer.routing[router].router]
+
+        def of(id: str) -> np.ndarray | None:
+            return self.view.answer_one(ids.index(id)).routing[router].weights[0] if id in ids else None
+
+        return changes.resolve(change, self.own[router], usually, of)
 
     def given(self, router: int) -> np.ndarray:
-        """The override of a router, (E,), to be written to; NaN where it is the router's own."""
-        name = self.answer.routing[router].router
-        return np.array(self.override({router: self.changes.get(router, "")})[name], np.float32)
+        """The override of a router that is in force, (E,), to be written to; NaN where it is the router's own."""
+        return np.array(self.resolved(router, self.changes.get(router, "")), np.float32)
 
-    def look(self, *changed: dict[int, str]) -> Trace:
-        """The picture under each of these changes: a row each."""
-        overrides = [self.override(one) for one in changed]
-        return engine.look(self.view.card.name, self.view.image, variants, overrides)
+    def look(self, overrides: list[dict[str, np.ndarray]]) -> list[Trace]:
+        """The picture under each of these overrides: traces of a few of them each. They are remembered."""
+        image, name = self.view.image, self.view.card.name
+        parts = engine.batches(np.broadcast_to(image, (len(overrides), *image.shape[1:])))
+        bar = st.progress(0.0) if len(parts) > 1 else None
+        traces = []
+        for part in parts:
+            traces.append(engine.look(name, image, variants, overrides[part]))
+            if bar:
+                done = min(part.stop, len(overrides))
+                bar.progress(done / len(overrides), f"{done} of {len(overrides)} changes tried")
+        if bar:
+            bar.empty()
+        return traces
 
 
 def current(answer: Answer) -> dict[int, str]:
@@ -140,8 +158,7 @@ def choose_kind(state: State, router: int, now: np.ndarray) -> None:
     """How the routing weights of a router come about."""
     mine = state.changes.get(router, "")
     key = f"kind {router}"
-    many = len(state.view.pictures) > 1
-    options = [kind for kind in KINDS if many or kind not in ("mean", "of")]
+    options = [kind for kind in KINDS if kind != "of" or len(state.view.pictures) > 1]
 
     def chosen() -> None:
         own = state.own[router]
@@ -152,7 +169,7 @@ def choose_kind(state: State, router: int, now: np.ndarray) -> None:
             "uniform": lambda: "uniform",
             "one": lambda: f"one{int(own.argmax()) + 1}",
             "shuffled": lambda: "shuffled1",
-            "mean": lambda: "mean",
+            "usual": lambda: "usual",
             "of": lambda: f"of-{others[0]}",
         }
         change({**state.changes, router: new[st.session_state[key]]()})

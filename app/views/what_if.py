@@ -6,13 +6,14 @@ import numpy as np
 import streamlit as st
 
 from condconv_mlx import charts
-from condconv_mlx.app import changes, engine
+from condconv_mlx.app import changes
 from condconv_mlx.app.controls import State, change, controls, current, undo
 from condconv_mlx.app.engine import Answer
 from condconv_mlx.app.frame import View, is_static, open_page, select
 from condconv_mlx.app.parts import escape, short, titled_chart
+from condconv_mlx.app.references import usual
 from condconv_mlx.charts import percent
-from condconv_mlx.explain import Silencing, silencing
+from condconv_mlx.explain import Silencing, silenced, silencing_overrides
 
 PAPER = """
 Section 5 of the paper shows that routing weights differ between images and classes, and that some experts fire for a
@@ -32,7 +33,7 @@ def show() -> None:
         "Change which experts are mixed, and see whether the answer holds: grey is what the network says by itself.",
         PAPER,
     )
-    answer = view.answer()
+    answer = view.answer_one()
     if not is_static(answer):
         experiment(view, answer)
 
@@ -41,15 +42,15 @@ def show() -> None:
 def experiment(view: View, answer: Answer) -> None:
     """All of the page that moves with a change."""
     state = State(view, answer, current(answer))
-    seen = state.look({}, state.changes)
-    before, after = seen.probabilities
+    (seen,) = state.look([state.override(state.changes)])
+    before, after = answer.probabilities[0], seen.probabilities[0]
     left, right = st.columns([4, 5], gap="large")
     with left:
         prediction(state, before, after)
     with right:
-        controls(state, [router.weights[1] for router in seen.routers])
+        controls(state, [router.weights[0] for router in seen.routers])
     show_silencing(state)
-    show_alternatives(state)
+    show_alternatives(state, after)
 
 
 def prediction(state: State, before: np.ndarray, after: np.ndarray) -> None:
@@ -91,16 +92,17 @@ def prediction(state: State, before: np.ndarray, after: np.ndarray) -> None:
 
 def show_silencing(state: State) -> None:
     """What each expert is worth for the answer, in the network as it is."""
-    found: Silencing = engine.look(state.view.card.name, state.view.image, silencing)
+    (base,) = state.look([{}])
+    found = silenced(base, np.concatenate([one.probabilities for one in state.look(silencing_overrides(base))]))
     label = state.view.card.labels[int(found.probabilities.argmax())]
     routers = [short(routing.router) for routing in state.answer.routing]
-    silenced = [
+    framed = [
         (router, expert) for router in state.changes for expert, weight in enumerate(state.given(router)) if weight == 0
     ]
     key = f"silencing {st.session_state.setdefault('clicks', 0)}"
     titled_chart(
         f"How much of “{escape(label)}” is lost without each expert",
-        charts.silencing_chart(routers, found.without, found.probabilities, state.view.card.labels, silenced),
+        charts.silencing_chart(routers, found.without, found.probabilities, state.view.card.labels, framed),
         "silencing",
         f"Change of the probability of {label} when each expert of each router is silenced",
         partial(silencing_rows, found, routers, state.view.card.labels),
@@ -138,21 +140,23 @@ def silencing_rows(
     return ["router", "expert", "class", "change of its probability", "likeliest then"], rows
 
 
-def show_alternatives(state: State) -> None:
-    """The same picture under the usual interventions, in all layers at once."""
+def show_alternatives(state: State, after: np.ndarray) -> None:
+    """The same picture under the usual interventions, in all layers at once; `after` is what the changes make of it."""
     routers = range(len(state.own))
-    tried = {
+    tried: dict[str, dict[int, str]] = {
         "its own routing": {},
         "all alike": dict.fromkeys(routers, "uniform"),
+        "as usual": dict.fromkeys(routers, "usual"),
         "shuffled": dict.fromkeys(routers, "shuffled1"),
         "shuffled otherwise": dict.fromkeys(routers, "shuffled2"),
         "the strongest alone": {i: f"one{int(own.argmax()) + 1}" for i, own in enumerate(state.own)},
     }
-    if len(state.view.pictures) > 1:
-        tried["the mean of all pictures"] = dict.fromkeys(routers, "mean")
+    seen = state.look([state.override(one) for one in tried.values()])
+    probabilities = np.concatenate([one.probabilities for one in seen])
     if state.changes:
         tried["your changes"] = state.changes
-    probabilities = state.look(*tried.values()).probabilities
+        probabilities = np.concatenate([probabilities, after[None]])
+    of = usual(state.view)
     labels = state.view.card.labels
     label = labels[int(probabilities[0].argmax())]
     titled_chart(
@@ -167,5 +171,6 @@ def show_alternatives(state: State) -> None:
                 for name, row in zip(tried, probabilities, strict=True)
             ],
         ),
-        help="All routers are changed at once. Where the bar stays long, the answer does not need the routing.",
+        help="All routers are changed at once. Where the bar stays long, the answer does not need the routing. As "
+        f"usual is the mean routing of {of.images:,} {of.of}.",
     )

@@ -11,7 +11,7 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
-from condconv_mlx.explain.tracing import RouterTrace, Trace, softmax, trace
+from condconv_mlx.explain.tracing import RouterTrace, Trace, trace
 
 BATCH = 32
 
@@ -141,17 +141,28 @@ def silencing(
     R · E images' work. `override` is an intervention that is in force all the while.
     """
     base = trace(model, x, override)
+    jobs = silencing_overrides(base, override)
+    return silenced(base, variants(model, x, jobs, batch).probabilities if jobs else np.empty((0, 0)))
+
+
+def silencing_overrides(base: Trace, override: Mapping[str, np.ndarray] | None = None) -> list[dict[str, np.ndarray]]:
+    """The overrides that silence each expert of each router of a trace in turn, on top of one in force.
+
+    Computed by `variants` a few at a time, and given to `silenced`, they are `silencing`.
+    """
     override = dict(override or {})
-    jobs = [
+    return [
         {**override, router.name: _without(override.get(router.name), router.weights.shape[1], expert)}
         for router in base.routers
         for expert in range(router.weights.shape[1])
     ]
-    if not jobs:
-        return Silencing(base.probabilities[0], [], [])
-    rows = softmax(variants(model, x, jobs, batch).output)
+
+
+def silenced(base: Trace, probabilities: np.ndarray) -> Silencing:
+    """The trace of one image with no expert silenced, and a row (classes,) for each of `silencing_overrides`."""
     ends = np.cumsum([router.weights.shape[1] for router in base.routers])
-    return Silencing(base.probabilities[0], base.routers, np.split(rows, ends[:-1]))
+    without = np.split(probabilities, ends[:-1]) if base.routers else []
+    return Silencing(base.probabilities[0], base.routers, without)
 
 
 def _without(weights: np.ndarray | None, experts: int, expert: int) -> np.ndarray:

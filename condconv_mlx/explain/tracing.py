@@ -29,13 +29,8 @@ class Trace:
     @property
     def probabilities(self) -> np.ndarray:
         """The softmax of a classifier's output: (N, classes) to (N, classes)."""
-        return softmax(self.output)
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """(N, classes) to (N, classes)."""
-    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return exponentials / exponentials.sum(axis=1, keepdims=True)
+        exponentials = np.exp(self.output - self.output.max(axis=1, keepdims=True))
+        return exponentials / exponentials.sum(axis=1, keepdims=True)
 
 
 def trace(model: nn.Module, x: mx.array | np.ndarray, override: Mapping[str, np.ndarray] | None = None) -> Trace:

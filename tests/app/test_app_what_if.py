@@ -97,7 +97,7 @@ def test_every_kind_of_routing(app: AppTest) -> None:
         "one": one_hot(own, int(own.argmax())),
         "shuffled": shuffled(own, 1),
         "of": routing(samples("cifar10")[1].id)[0],
-        "mean": np.mean([routing(picture.id)[0] for picture in samples("cifar10")], axis=0),
+        "usual": np.mean([routing(picture.id)[0] for picture in samples("cifar10")], axis=0),
         "hand": np.mean([routing(picture.id)[0] for picture in samples("cifar10")], axis=0),
         "own": np.full(EXPERTS, np.nan, np.float32),
     }.items():
@@ -135,6 +135,14 @@ def test_a_link_shows_the_same(weights: Path) -> None:
     assert app.slider(key="weight 1 2").value == 1
     app.button_group(key="image").set_value("dog").run()
     assert not app.exception and app.slider(key="weight 1 2").value == 1
+
+
+def test_a_few_at_a_time_is_the_same(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    at_once = figure(open_app("what-if", image="truck"), "silencing 0")
+    monkeypatch.setattr(engine, "BATCH", 5)
+    few = figure(open_app("what-if", image="truck"), "silencing 0")
+    assert at_once is not None and few is not None
+    np.testing.assert_allclose(numbers(few.data[0].z), numbers(at_once.data[0].z), atol=1e-3)
 
 
 def test_static_network(weights: Path) -> None:

@@ -127,10 +127,11 @@ def controls(state: State, weights: list[np.ndarray]) -> None:
         on_change=silence_some,
         help="An expert that is silenced gives nothing: its weight is 0.",
     )
-    columns = st.columns(COLUMNS)
-    for expert in range(len(now)):
-        with columns[expert % COLUMNS]:
-            slider(state, router, expert, float(now[expert]), float(own[expert]))
+    # A row at a time, so that on a narrow screen they stand in their order too.
+    for first in range(0, len(now), COLUMNS):
+        for column, expert in zip(st.columns(COLUMNS), range(first, len(now)), strict=False):
+            with column:
+                slider(state, router, expert, float(now[expert]), float(own[expert]))
     if mine:
         st.button(
             "Its own again",

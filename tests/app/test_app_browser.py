@@ -71,6 +71,8 @@ def wait_for(url: str, app: subprocess.Popen, log: Path) -> None:
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
     api = pytest.importorskip("playwright.sync_api")
+    # Other tests may run beside this one.
+    api.expect.set_options(timeout=SECONDS * 1000)
     with api.sync_playwright() as play:
         browser = play.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
         yield browser

@@ -116,12 +116,13 @@ def _card(name: str, config: dict[str, Any], info: dict[str, Any]) -> Card:
     try:
         training = info.get("training", {})
         tested = training.get("test_accuracy")
-        classes = int(config["num_classes"])
+        labels, classes = info.get("labels", []), int(config["num_classes"])
         return Card(
             name=name,
             network=config["name"],
             dataset=info.get("dataset", ""),
-            labels=tuple(info.get("labels") or [f"class {number}" for number in range(1, classes + 1)]),
+            # A network that names none, or others, can be looked at all the same.
+            labels=tuple(labels if len(labels) == classes else [f"class {n}" for n in range(1, classes + 1)]),
             size=int(info["input"]["size"]),
             channels=int(info["input"]["channels"]),
             num_experts=config.get("num_experts"),

@@ -41,7 +41,9 @@ def save_untrained(
     from condconv_mlx import create_model, save_model
 
     mx.random.seed(seed)
-    model: Any = create_model("condconv_small", num_experts=experts, in_channels=channels, width=8)
+    model: Any = create_model(
+        "condconv_small", num_classes=len(labels), num_experts=experts, in_channels=channels, width=8
+    )
     model.info.update(
         dataset=dataset,
         labels=labels,

@@ -20,7 +20,7 @@ import pytest
 from condconv_mlx.app.pictures import SAMPLES, samples
 
 BROWSER = os.environ.get("CONDCONV_MLX_BROWSER")
-SECONDS = 60
+SECONDS = 120
 
 pytestmark = [
     pytest.mark.browser,
@@ -114,6 +114,7 @@ def test_from_an_upload_to_a_link_in_another_tab(
 ) -> None:
     from playwright.sync_api import expect
 
+    expect.set_options(timeout=SECONDS * 1000)
     photograph, broken = tmp_path / "my dog.jpg", tmp_path / "broken.jpg"
     photograph.write_bytes((SAMPLES / "dog.jpg").read_bytes())
     broken.write_bytes(photograph.read_bytes()[:2000])

@@ -20,6 +20,9 @@ some hundreds of test images of a data set you can look for the same in your own
 """
 
 TRAY, DATA = "the tray", "a data set"
+# Of a data set's images, at most and at first.
+MOST = 10_000
+USUALLY = 500
 # Of the pictures that were chosen.
 SHOWN = 12
 
@@ -75,7 +78,8 @@ def of_data(view: View) -> Survey | None:
         index = options.index(tray.FOLDER if folder else spec) if folder or spec in known else 0
         name = st.selectbox("Test images of", options, index)
         path = st.text_input("Path, of a folder or zip", spec.removeprefix("folder:") if folder else "")
-        number = st.number_input("How many", 2, 10_000, int(count) if count.isdecimal() and 2 <= int(count) else 500)
+        fits = count.isdecimal() and 2 <= int(count) <= MOST
+        number = st.number_input("How many", 2, MOST, int(count) if fits else USUALLY)
         asked = st.form_submit_button("Look", type="primary")
     if asked:
         spec, count = (f"folder:{path.strip()}" if name == tray.FOLDER else name), str(number)

@@ -9,8 +9,9 @@ from condconv_mlx.charts.classes import percent
 from condconv_mlx.charts.style import ACCENT, ACCENT_SOFT, COLORBAR, DIVERGING, colorbar, expert_names, layout, plain
 
 GREY = "rgba(134, 142, 150, 0.75)"
-# Under white letters, which are then legible on any cell of a light and of a dark page.
-SHADOW = "0 0 2px #333, 0 0 3px #333, 0 0 4px #333"
+# From this share of the scale on, letters are white, with this under them: legible on a light and on a dark page.
+STRONG = 0.2
+SHADOW = "0 0 2px #333, 0 0 3px #333"
 FRAME = "#868E96"
 ORANGE = "#F08020"
 ROW = 40
@@ -69,12 +70,18 @@ def silencing_chart(
     name, before = plain(labels[label]), percent(probabilities[label])
     # Not the heatmap's own text, which would be black on a black page where a cell is nearly transparent.
     numbered = columns <= NUMBERED
+    values = [float(change[i, expert]) for i, expert, *_ in points]
+    strong = [abs(value) >= STRONG * limit for value in values]
     figure.add_scatter(
         x=[expert for _, expert, *_ in points],
         y=[i for i, *_ in points],
         mode="markers+text" if numbered else "markers",
-        text=[f"{change[i, expert]:+.0f}" for i, expert, *_ in points] if numbered else None,
-        textfont={"size": 12, "color": "white", "shadow": SHADOW},
+        text=[_signed(value) for value in values] if numbered else None,
+        textfont={
+            "size": 12,
+            "color": ["white" if one else FRAME for one in strong],
+            "shadow": [SHADOW if one else "none" for one in strong],
+        },
         marker={"symbol": "square", "size": ROW - 8, "opacity": 0.01},
         customdata=points,
         hovertemplate=(
@@ -171,3 +178,8 @@ def alternatives(names: Sequence[str], probabilities: np.ndarray, labels: Sequen
         range=[len(names) - 0.5, -0.5], fixedrange=True, tickfont={"size": 13}, showgrid=False, automargin=True
     )
     return layout(figure, 32 * len(names), bargap=0.35)
+
+
+def _signed(points: float) -> str:
+    """A whole number with its sign; 0 has none."""
+    return f"{round(points):+d}" if round(points) else "0"

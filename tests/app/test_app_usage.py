@@ -148,10 +148,29 @@ def test_experts_that_are_not_used_are_named(tmp_path: Path, monkeypatch: pytest
     assert ") 4" in line
 
 
-def test_static_and_single(weights: Path) -> None:
-    for of in ("the tray", "a data set"):
-        app = open_app("usage", model="condconv_small_static_cifar10", of=of)
-        assert "static" in texts(app.info) and not app.exception
-    app = upload(open_app("usage"), ("a.png", picture(0)))
-    app.toggle(key="samples").set_value(False).run() if app.toggle else None
-    assert not app.exception
+@pytest.mark.parametrize("of", ["the tray", "a data set"])
+def test_static_network(weights: Path, of: str) -> None:
+    app = open_app("usage", model="condconv_small_static_cifar10", of=of)
+    assert "static" in texts(app.info) and not app.exception
+
+
+def test_one_picture_alone_is_too_few(weights: Path) -> None:
+    entry = store.Entry(store.add_picture(picture(0), "a.png"), "a.png")
+    app = open_app("usage", tray=store.save_tray(store.Tray((entry,), samples=False)))
+    assert "One picture has nothing to be compared with" in texts(app.info) and not app.exception
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_two_pictures_are_enough(weights: Path, section: str) -> None:
+    entries = tuple(store.Entry(store.add_picture(picture(seed), "a.png"), "a.png", "cat") for seed in range(2))
+    app = open_app("usage", section=section, tray=store.save_tray(store.Tray(entries, samples=False)))
+    assert figure(app, CHARTS[section]) is not None and not app.exception and not app.error
+
+
+def test_a_wrong_address_does_no_harm(weights: Path) -> None:
+    wrong = {"section": "x", "by": "x", "expert": "99", "router": "x", "count": "9" * 12, "data": "x", "whole": "x"}
+    for of in ("x", "a data set"):
+        app = open_app("usage", of=of, **wrong)
+        assert not app.exception and not app.error
+    app = open_app("usage", **(wrong | {"section": "experts"}))
+    assert not app.exception and not app.error and app.query_params["expert"] == "1"

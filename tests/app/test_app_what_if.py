@@ -145,6 +145,12 @@ def test_a_few_at_a_time_is_the_same(weights: Path, monkeypatch: pytest.MonkeyPa
     np.testing.assert_allclose(numbers(few.data[0].z), numbers(at_once.data[0].z), atol=1e-3)
 
 
+def test_a_wrong_address_does_no_harm(weights: Path) -> None:
+    app = open_app("what-if", what="9.uniform~0.of-nobody~x", layer="x", expert="99")
+    assert not app.exception and not app.error
+    assert agrees(app, wanted({}))
+
+
 def test_static_network(weights: Path) -> None:
     app = open_app("what-if", model="condconv_small_static_cifar10", what="0.uniform")
     assert "static" in texts(app.info) and not app.exception

@@ -23,7 +23,8 @@ def test_silencing_is_in_percentage_points_of_the_likeliest_class() -> None:
     assert [(x, y) for x, y in zip(points.x, points.y, strict=True)] == [(0, 0), (1, 0), (2, 0), (0, 1), (1, 1)]
     assert points.customdata[1][2:] == ["20.0 %", "-50.0", "now likelier: &lt;frog&gt;", "2"]
     assert points.customdata[2][2:] == ["75.0 %", "+5.0", "still the likeliest", "3"]
-    assert points.text[1] == "-50" and points.mode == "markers+text"
+    assert list(points.text) == ["-10", "-50", "+5", "0", "-60"] and points.mode == "markers+text"
+    assert [color == "white" for color in points.textfont.color] == [False, True, False, False, True]
     assert "cat: 70.0 % → %{customdata[2]}" in points.hovertemplate
     # The first router is at the top, and the frame is round the first expert of the second.
     assert figure.layout.yaxis.range[0] > figure.layout.yaxis.range[1]

@@ -175,7 +175,9 @@ def test_an_expert_is_silenced_by_a_click_and_given_back(address: str, chromium:
     page.goto(f"{address}/what-if")
     chart = page.locator("[class*=st-key-silencing]")
     # The second expert of the second router: one click silences it, another gives it back.
-    cell = chart.locator(".scatterlayer .point").nth(5)
+    cells = chart.locator(".scatterlayer .point")
+    expect(cells).to_have_count(3 * 4)
+    cell = cells.nth(5)
     cell.scroll_into_view_if_needed()
     click_middle(page, cell)
     page.wait_for_url("**what=1.w_-_0_-_-**")

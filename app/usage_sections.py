@@ -8,7 +8,7 @@ import streamlit as st
 from condconv_mlx import charts
 from condconv_mlx.app import address
 from condconv_mlx.app.dots import dot
-from condconv_mlx.app.frame import View
+from condconv_mlx.app.frame import View, choose_layer, layers_of
 from condconv_mlx.app.parts import escape, titled_chart
 from condconv_mlx.app.survey import Survey
 from condconv_mlx.explain import (
@@ -149,7 +149,11 @@ def weights(view: View, found: Survey, truth: bool) -> None:
 def experts(view: View, found: Survey, truth: bool) -> list[int] | None:
     """For each expert the classes and pictures that call on it most."""
     names, classes = found.classes(truth)
-    router = choose_router(found)
+    answer = view.answer_one()
+    if address.value("layer") is None:
+        # The last is the most telling.
+        address.put(layer=answer.routing[-1].layers[0])
+    router = layers_of(answer)[choose_layer(answer)]
     weights = found.weights[router]
     means = class_means(weights, classes)
     # Of many classes those that are routed most unlike the mean.
@@ -298,14 +302,6 @@ def places(view: View, found: Survey, truth: bool) -> list[int]:
 def cached_map(vectors: np.ndarray, method: str) -> tuple[np.ndarray, np.ndarray | None]:
     """`image_map`, which takes seconds for some methods."""
     return image_map(vectors, method)
-
-
-def choose_router(found: Survey) -> int:
-    """The router of a look at one, in the address."""
-    address.remember("router", found.routers, found.routers[-1])
-    name = st.selectbox("Layer", found.routers, key="router")
-    address.put(router=name)
-    return found.routers.index(name)
 
 
 SECTIONS: dict[str, tuple[str, Callable[[View, Survey, bool], list[int] | None]]] = {

@@ -62,10 +62,10 @@ def test_a_data_set_that_is_not_there(weights: Path, tmp_path: Path) -> None:
 def test_an_expert_and_the_pictures_that_call_on_it(weights: Path) -> None:
     app = open_app("usage", section="experts", expert="2")
     assert "Expert 2 of classifier" in texts(app.markdown)
-    app.selectbox(key="router").set_value(app.selectbox(key="router").options[0]).run()
+    app.selectbox(key="layer").set_value("blocks.2.conv2").run()
     app.button_group(key="expert").set_value("3").run()
-    assert f"Expert 3 of {app.selectbox(key='router').value}" in texts(app.markdown)
-    assert app.query_params["expert"] == "3"
+    assert "Expert 3 of blocks.2" in texts(app.markdown)
+    assert app.query_params["expert"] == "3" and app.query_params["layer"] == "blocks.2.conv2"
     # Those pictures alone, and back.
     before = {button.key for button in app.button}
     app.button(key="take").click().run()
@@ -168,7 +168,7 @@ def test_two_pictures_are_enough(weights: Path, section: str) -> None:
 
 
 def test_a_wrong_address_does_no_harm(weights: Path) -> None:
-    wrong = {"section": "x", "by": "x", "expert": "99", "router": "x", "count": "9" * 12, "data": "x", "whole": "x"}
+    wrong = {"section": "x", "by": "x", "expert": "99", "layer": "x", "count": "9" * 12, "data": "x", "whole": "x"}
     for of in ("x", "a data set"):
         app = open_app("usage", of=of, **wrong)
         assert not app.exception and not app.error

@@ -10,7 +10,20 @@ from typing import NoReturn
 from condconv_mlx._backend import BackendError, check
 from condconv_mlx.cpu import hint_once, tune_process
 
-COMMANDS = ("app", "train", "evaluate", "predict", "bench", "tune", "convert", "models", "doctor")
+COMMANDS = (
+    "app",
+    "train",
+    "evaluate",
+    "predict",
+    "bench",
+    "study",
+    "tune",
+    "convert",
+    "models",
+    "runs",
+    "cache",
+    "doctor",
+)
 
 
 class _Parser(argparse.ArgumentParser):

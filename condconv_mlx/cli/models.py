@@ -153,7 +153,7 @@ def _create(name: str, experts: int | None) -> Any:
     from condconv_mlx.models import create_model
 
     # condconv_small is counted as it is shipped, the others as they are published.
-    classes = {} if name == "condconv_small" else {"num_classes": 1000}
+    classes: dict[str, Any] = {} if name == "condconv_small" else {"num_classes": 1000}
     return create_model(name, **classes, num_experts=experts)
 
 

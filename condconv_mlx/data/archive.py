@@ -7,9 +7,8 @@ one that states less than it holds gains nothing.
 import io
 import re
 import stat
+import weakref
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -25,18 +24,23 @@ HARMLESS = 64 * 2**20
 ENCRYPTED = 0x1
 
 
-@contextmanager
-def open_zip(path: Path) -> Iterator[Tree]:
-    """The pictures in a zip, which can be opened (by several threads, too) until the block ends.
+def open_zip(path: Path) -> Tree:
+    """The pictures in a zip, which can be opened by several threads. The file is closed when the last one is let go.
 
     Raises DataError for what is no zip, is encrypted, holds links or names that lead out of it, or is a bomb.
     """
-    with _open_bounded(path) as file, _archive(path, file) as archive:
+    file = _open_bounded(path)
+    try:
+        archive = _archive(path, file)
         entries = archive.infolist()
         _check_size(path, entries)
         for entry in entries:
             _check_entry(path, entry)
-        yield _tree(archive, entries)
+    except BaseException:
+        file.close()
+        raise
+    weakref.finalize(archive, file.close)
+    return _tree(archive, entries)
 
 
 class _Bounded(io.BufferedReader):

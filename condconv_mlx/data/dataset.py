@@ -2,8 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from condconv_mlx.data.streaming import StreamedImages
 
 
 class DataError(ValueError):
@@ -14,15 +18,16 @@ class DataError(ValueError):
 class Dataset:
     """Images with their classes, split in two.
 
-    Images are uint8 (N, H, W, C) with C 1 or 3; labels are int32 (N,), indices into `labels`. `skipped` tells of each
-    picture that could not be read and was left out, by its path, why.
+    Images are uint8 (N, H, W, C) with C 1 or 3, in memory, or decoded when they are taken if they are many (see
+    `load_folder`). Labels are int32 (N,), indices into `labels`. `skipped` tells of each picture that could not be read
+    and was left out, by its path, why.
     """
 
     name: str
     labels: list[str]
-    train_images: np.ndarray
+    train_images: "np.ndarray | StreamedImages"
     train_labels: np.ndarray
-    test_images: np.ndarray
+    test_images: "np.ndarray | StreamedImages"
     test_labels: np.ndarray
     source: str
     skipped: dict[str, str] = field(default_factory=dict)

@@ -25,7 +25,7 @@ DEPTH = 4
 LAYOUT = "pictures belong in a folder for each class, or in train/<class>/ and test/<class>/"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Picture:
     """A file that may be a picture: its path below the top with slashes, what changes with its content, its bytes."""
 

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 from condconv_mlx.data.cifar import load_cifar10, load_cifar100
 from condconv_mlx.data.dataset import DataError, Dataset
@@ -24,19 +25,32 @@ def list_datasets() -> list[str]:
 def load_dataset(spec: str, cache_dir: Path | None = None, progress: bool = True, size: int | None = None) -> Dataset:
     """Load a data set by its name in `list_datasets`, or "folder:PATH", from `cache_dir` where it is there already.
 
-    PATH is a folder or a zip, see `load_folder`. `size` is the side of its images in pixels; it may be part of the
-    spec, "folder:PATH?size=96", so that one string tells how to load the same images again. `progress` shows a bar on
+    PATH is a folder or a zip, see `load_folder`. Its options may be part of the spec, "folder:PATH?size=96&seed=1", so
+    that one string tells how to load the same images again: `size`, the side of the images in pixels; `seed` of the
+    split into training and test images; `test`, the share of these. The argument `size` wins. `progress` shows a bar on
     standard error while files are fetched or decoded. Raises DataError.
     """
     kind, colon, path = spec.partition(":")
     if kind == "folder" and colon:
+        path, options = _options(path)
         if not path:
             raise DataError("folder: names no folder: write folder:PATH, where PATH is a folder of pictures or a zip")
-        if stated := re.fullmatch(r"(.+)\?size=(\d+)", path):
-            path, size = stated[1], size or int(stated[2])
-        return load_folder(Path(path), cache_dir, progress, size)
+        return load_folder(Path(path), cache_dir, progress, **options | ({} if size is None else {"size": size}))
     if spec not in DATASETS:
         raise DataError(f"unknown data set {spec!r}: choose {', '.join(list_datasets())} or folder:PATH")
     if size is not None:
         raise DataError(f"the images of {spec} have their own size: leave out the size, which is for folder:PATH")
     return DATASETS[spec](cache_dir, progress)
+
+
+def _options(path: str) -> tuple[str, dict[str, Any]]:
+    """The path of "PATH?size=96&seed=1&test=0.25", and what `load_folder` takes for its options."""
+    path, *stated = re.split(r"[?&](?=(?:size|seed|test)=)", path)
+    options: dict[str, Any] = {}
+    for option in stated:
+        name, _, value = option.partition("=")
+        try:
+            options["test_share" if name == "test" else name] = float(value) if name == "test" else int(value)
+        except ValueError:
+            raise DataError(f"{option} is no number: write folder:PATH?size=96&seed=1&test=0.2, say") from None
+    return path, options

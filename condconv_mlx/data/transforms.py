@@ -1,8 +1,15 @@
-"""Arithmetic on batches of images: scaling, statistics, random flips and shifts."""
+"""Arithmetic on images: scaling and statistics."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from condconv_mlx.data.streaming import StreamedImages
+
+CHUNK = 2**23  # bytes of images that are counted at once
+SAMPLED = 2000  # images whose statistics stand for those of a larger set that is not in memory
 
 
 def normalise(images: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
@@ -11,7 +18,14 @@ def normalise(images: np.ndarray, mean: Sequence[float], std: Sequence[float]) -
     images uint8 (N, H, W, C), mean and std of length C on the scale [0, 1] -> float32 (N, H, W, C).
     """
     _check_images(images)
-    channels = images.shape[-1]
+    scale, offset = scale_and_offset(mean, std, images.shape[-1])
+    scaled = np.multiply(images, scale, dtype=np.float32)
+    scaled -= offset
+    return scaled
+
+
+def scale_and_offset(mean: Sequence[float], std: Sequence[float], channels: int) -> tuple[np.ndarray, np.ndarray]:
+    """What `normalise` multiplies with and then subtracts, each (C,) float32."""
     if len(mean) != channels or len(std) != channels:
         raise ValueError(
             f"mean and std have {len(mean)} and {len(std)} values, but the images have {channels} channels: "
@@ -22,25 +36,32 @@ def normalise(images: np.ndarray, mean: Sequence[float], std: Sequence[float]) -
         raise ValueError(f"std must be positive in every channel, got {list(std)}")
     scale = (1 / (255 * deviation)).astype(np.float32)
     offset = (np.asarray(mean, dtype=np.float64) / deviation).astype(np.float32)
-    scaled = np.multiply(images, scale, dtype=np.float32)
-    scaled -= offset
-    return scaled
+    return scale, offset
 
 
-def statistics(images: np.ndarray) -> tuple[list[float], list[float]]:
+def statistics(
+    images: "np.ndarray | StreamedImages", indices: np.ndarray | None = None
+) -> tuple[list[float], list[float]]:
     """Mean and standard deviation of each channel of images scaled to [0, 1].
 
-    images uint8 (N, H, W, C) -> two lists of length C. A channel that never varies gets the deviation 1/255, the
-    smallest step of a pixel, so that `normalise` can divide by it.
+    images uint8 (N, H, W, C), of those the ones at `indices`, all by default -> two lists of length C. Of images that
+    are decoded anew each time, 2000 evenly spread indices have to do. A channel that never varies gets the deviation
+    1/255, the smallest step of a pixel, so that `normalise` can divide by it.
     """
     _check_images(images)
-    if images.size == 0:
-        raise ValueError(f"statistics of no pixels: images have the shape {images.shape}")
-    counts = np.zeros((images.shape[-1], 256), dtype=np.int64)
+    chosen = np.arange(len(images)) if indices is None else indices
+    if not isinstance(images, np.ndarray):
+        chosen = chosen[:: -(-len(chosen) // SAMPLED) or 1]
+    _, height, width, channels = images.shape
+    if len(chosen) * height * width == 0:
+        raise ValueError(f"statistics of no pixels: images have the shape {(len(chosen), *images.shape[1:])}")
+    counts = np.zeros((channels, 256), dtype=np.int64)
     # By chunks, since bincount widens its input eightfold.
-    for start in range(0, len(images), 2048):
+    step = max(1, CHUNK // (height * width * channels))
+    for start in range(0, len(chosen), step):
+        chunk = images[chosen[start : start + step]]
         for channel, histogram in enumerate(counts):
-            histogram += np.bincount(images[start : start + 2048, ..., channel].ravel(), minlength=256)
+            histogram += np.bincount(chunk[..., channel].ravel(), minlength=256)
     values = np.arange(256) / 255
     share = counts / counts.sum(axis=1, keepdims=True)
     mean = share @ values
@@ -48,46 +69,6 @@ def statistics(images: np.ndarray) -> tuple[list[float], list[float]]:
     return mean.tolist(), np.maximum(np.sqrt(variance), 1 / 255).tolist()
 
 
-def augment(
-    images: np.ndarray,
-    rng: np.random.Generator,
-    shift: int = 4,
-    flip: bool = True,
-    cutout: int = 0,
-    fill: Sequence[float] = (0.0,),
-) -> np.ndarray:
-    """Shift each image by up to `shift` pixels both ways, mirrored at the edges, and flip half of them left to right.
-
-    With `cutout`, a square of that side about a random pixel then becomes `fill`, a colour on the scale [0, 1]: the
-    mean, so that it is 0 after `normalise` (DeVries and Taylor, arXiv 1708.04552).
-
-    images uint8 (N, H, W, C) -> a new array of the same shape. The same generator state gives the same result.
-    """
-    _check_images(images)
-    count, height, width, _ = images.shape
-    if not 0 <= shift < min(height, width):
-        raise ValueError(f"shift must be from 0 to {min(height, width) - 1} for {height}×{width} images, got {shift}")
-    rows = np.arange(height) + rng.integers(-shift, shift + 1, (count, 1))
-    columns = np.arange(width) + rng.integers(-shift, shift + 1, (count, 1))
-    if flip:
-        flipped = rng.random(count) < 0.5
-        columns[flipped] = columns[flipped, ::-1]
-    example = np.arange(count)[:, None, None]
-    moved = images[example, _reflect(rows, height)[:, :, None], _reflect(columns, width)[:, None, :]]
-    if cutout:
-        row, column = (
-            np.arange(length) - (rng.integers(0, length, (count, 1)) - cutout // 2) for length in (height, width)
-        )
-        hidden = ((row >= 0) & (row < cutout))[:, :, None] & ((column >= 0) & (column < cutout))[:, None, :]
-        moved[hidden] = np.round(255 * np.asarray(fill)).astype(np.uint8)
-    return moved
-
-
-def _reflect(index: np.ndarray, length: int) -> np.ndarray:
-    """Mirror indices that lie less than `length` outside 0 … length - 1 at the first and the last pixel."""
-    return (length - 1) - np.abs((length - 1) - np.abs(index))
-
-
-def _check_images(images: np.ndarray) -> None:
+def _check_images(images: "np.ndarray | StreamedImages") -> None:
     if images.ndim != 4 or images.dtype != np.uint8:
         raise ValueError(f"images must be uint8 of shape (N, H, W, C), got {images.dtype} of shape {images.shape}")

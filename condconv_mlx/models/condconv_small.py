@@ -2,9 +2,11 @@
 
 Stem 3×3, then three residual blocks of two 3×3 convolutions, the first two halving the image: the first static, the
 other two and the classifier CondConv. As in the paper a block has one router, on the pooled input of the block, shared
-by all its convolutions; unlike the paper's it normalises what it pooled.
+by all its convolutions; unlike the paper's it normalises what it pooled. The settings after `router_dropout` are for
+asking what these choices are worth, see `condconv_mlx.study`.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,16 +16,36 @@ import mlx.nn as nn
 from condconv_mlx.layers import CondConv2d, CondLinear, Router
 from condconv_mlx.static_layers import BatchNorm, Conv2d, ReLU
 
+STRIDES = (2, 2, 1)  # of the blocks
+
 
 @dataclass(frozen=True)
 class Settings:
-    """`num_experts=None` is the static network. The stem has `width` channels, the blocks 2, 4 and 4 times that."""
+    """`num_experts=None` is the static network.
+
+    Attributes:
+        width: channels of the stem.
+        router_dropout: probability with which a routing weight is dropped in training.
+        channels: of the three blocks; by default 2, 4 and 4 times the width.
+        conditional_from: the block, counted from 0, from which on there is CondConv; 3 leaves the classifier alone.
+        routing: `"sigmoid"` or `"softmax"`.
+        separate_routers: each convolution has a router of its own, on its own input.
+    """
 
     num_classes: int = 10
     num_experts: int | None = 8
     in_channels: int = 3
     width: int = 28
     router_dropout: float = 0.0
+    channels: Sequence[int] | None = None
+    conditional_from: int = 1
+    routing: str = "sigmoid"
+    separate_routers: bool = False
+
+    def router(self, channels: int) -> Router:
+        """A router on an input with so many channels."""
+        assert self.num_experts is not None
+        return Router(channels, self.num_experts, self.routing, dropout=self.router_dropout, norm=True)
 
 
 class Block(nn.Module):
@@ -32,21 +54,23 @@ class Block(nn.Module):
     The shortcut is a 1×1 convolution where the shapes differ.
     """
 
-    def __init__(
-        self, in_channels: int, out_channels: int, stride: int, num_experts: int | None, router_dropout: float
-    ):
+    def __init__(self, in_channels: int, out_channels: int, stride: int, conditional: bool, settings: Settings):
         super().__init__()
 
         def conv(channels: int, kernel_size: int, stride: int) -> nn.Module:
             padding = kernel_size // 2
-            if num_experts is None:
+            if not conditional:
                 return Conv2d(channels, out_channels, kernel_size, stride, padding, bias=False)
-            return CondConv2d(
-                channels, out_channels, kernel_size, num_experts, stride, padding, bias=False, router=False
+            assert settings.num_experts is not None
+            layer = CondConv2d(
+                channels, out_channels, kernel_size, settings.num_experts, stride, padding, bias=False, router=False
             )
+            if settings.separate_routers:
+                layer.router = settings.router(channels)
+            return layer
 
-        if num_experts is not None:
-            self.router = Router(in_channels, num_experts, dropout=router_dropout, norm=True)
+        if conditional and not settings.separate_routers:
+            self.router = settings.router(in_channels)
         self.relu = ReLU()
         self.conv1 = conv(in_channels, 3, stride)
         self.norm1 = BatchNorm(out_channels)
@@ -70,21 +94,21 @@ class CondConvSmall(nn.Module):
 
     def __init__(self, settings: Settings):
         super().__init__()
-        width, experts, dropout = settings.width, settings.num_experts, settings.router_dropout
+        width, experts = settings.width, settings.num_experts
         self.stem = Conv2d(settings.in_channels, width, 3, padding=1, bias=False)
         self.norm = BatchNorm(width)
         self.relu = ReLU()
+        channels = [width, *(settings.channels or (2 * width, 4 * width, 4 * width))]
         self.blocks = [
-            Block(width, 2 * width, 2, None, dropout),
-            Block(2 * width, 4 * width, 2, experts, dropout),
-            Block(4 * width, 4 * width, 1, experts, dropout),
+            Block(into, out, stride, experts is not None and i >= settings.conditional_from, settings)
+            for i, (into, out, stride) in enumerate(zip(channels, channels[1:], STRIDES, strict=False))
         ]
         self.classifier: nn.Module
         if experts is None:
-            self.classifier = nn.Linear(4 * width, settings.num_classes)
+            self.classifier = nn.Linear(channels[-1], settings.num_classes)
         else:
-            self.classifier = CondLinear(4 * width, settings.num_classes, experts)
-            self.classifier.router = Router(4 * width, experts, dropout=dropout, norm=True)
+            self.classifier = CondLinear(channels[-1], settings.num_classes, experts)
+            self.classifier.router = settings.router(channels[-1])
 
     def __call__(self, x: mx.array) -> mx.array:
         x = self.relu(self.norm(self.stem(x)))
@@ -98,4 +122,11 @@ def build(**options: Any) -> tuple[nn.Module, dict[str, Any]]:
     settings = Settings(**options)
     if not isinstance(settings.width, int) or settings.width < 1:
         raise ValueError(f"[condconv_small] width must be an integer >= 1, got {settings.width!r}.")
+    for name, least, most in (("conditional_from", 0, len(STRIDES)), ("separate_routers", False, True)):
+        value = getattr(settings, name)
+        if type(value) is not type(least) or not least <= value <= most:
+            raise ValueError(f"[condconv_small] {name} must be from {least} to {most}, got {value!r}.")
+    channels = settings.channels
+    if channels is not None and (len(channels) != len(STRIDES) or not all(type(c) is int and c > 0 for c in channels)):
+        raise ValueError(f"[condconv_small] channels must be {len(STRIDES)} integers >= 1, got {channels!r}.")
     return CondConvSmall(settings), asdict(settings)

@@ -7,6 +7,7 @@ from typing import Any
 import mlx.nn as nn
 
 from condconv_mlx.models import condconv_small, efficientnet, mnasnet_a1, mobilenet_v1, mobilenet_v2, resnet50
+from condconv_mlx.models.norms import replace_norms
 from condconv_mlx.names import did_you_mean
 
 _BUILDERS: dict[str, Callable[..., tuple[nn.Module, dict[str, Any]]]] = {
@@ -39,13 +40,16 @@ def input_shape(model: nn.Module, size: int | None = None) -> tuple[int, int, in
     return side, side, config.get("in_channels", 3)
 
 
-def create_model(name: str, *, num_classes: int = 10, num_experts: int | None = 8, **options: Any) -> nn.Module:
+def create_model(
+    name: str, *, num_classes: int = 10, num_experts: int | None = 8, norm: str = "batch", **options: Any
+) -> nn.Module:
     """A network with fresh weights.
 
     Args:
         name: one of `list_models()`.
         num_classes: number of logits.
         num_experts: experts of each CondConv layer; None is the static network.
+        norm: `"batch"`, `"group"` or `"layer"` normalisation, see `models.norms`.
         options: further settings of that architecture, see its module.
 
     Returns:
@@ -63,6 +67,10 @@ def create_model(name: str, *, num_classes: int = 10, num_experts: int | None = 
     except TypeError as error:
         raise ValueError(f"[create_model] {name} has no such setting: {error}.") from error
     # Not children of the module: nn.Module keeps dictionaries as containers of parameters, so go around it.
-    object.__setattr__(model, "config", {"name": name, **settings})
+    config = {"name": name, **settings}
+    if norm != "batch":
+        replace_norms(model, norm)
+        config["norm"] = norm
+    object.__setattr__(model, "config", config)
     object.__setattr__(model, "info", {})
     return model

@@ -10,7 +10,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -23,6 +22,8 @@ import mlx.nn as nn
 import numpy as np
 from mlx.utils import tree_flatten, tree_unflatten
 
+from condconv_mlx.training.stopping import caught_signals
+
 RANK = "MLX_RANK"
 HOSTS = "MLX_HOSTFILE"
 PATIENCE = 20  # seconds that processes have to end after one has failed
@@ -34,12 +35,16 @@ def rank_and_size() -> tuple[int, int]:
     return group.rank(), group.size()
 
 
-def own_part(batch: np.ndarray) -> np.ndarray:
-    """The part of a batch (N, ...) that this process trains on; `ValueError` unless N can be divided."""
+def own_part(count: int) -> slice | None:
+    """The part of a batch of `count` images, a multiple of the processes, that this one trains on; None is all."""
     rank, size = rank_and_size()
-    if len(batch) % size:
-        raise ValueError(f"a batch of {len(batch)} images cannot be divided among {size} processes")
-    return batch[rank * len(batch) // size : (rank + 1) * len(batch) // size]
+    return slice(rank * count // size, (rank + 1) * count // size) if size > 1 else None
+
+
+def sums(values: Sequence[float]) -> list[float]:
+    """The sum of each number over all processes, in float32 where there are several."""
+    _, size = rank_and_size()
+    return list(values) if size == 1 else np.array(_sum(mx.array(list(values)))).tolist()
 
 
 def same_as_first(tree: Any) -> Any:
@@ -73,18 +78,24 @@ def told_by_first(tell: Callable[[], Any]) -> Any:
     return told["told"]
 
 
-def average_statistics(model: nn.Module) -> None:
-    """Give the running statistics of batch normalisation their mean over all processes."""
+def average_statistics(model: nn.Module, average: dict[str, mx.array]) -> None:
+    """Give the running statistics of batch normalisation their mean over all processes, in the moving average too."""
     _, size = rank_and_size()
-    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm) and module.track_running_stats]
+    norms: list[Any] = [
+        (name, module)
+        for name, module in model.named_modules()
+        if isinstance(module, nn.BatchNorm) and module.track_running_stats
+    ]
     if size == 1 or not norms:
         return
-    places = [(norm, name) for norm in norms for name in ("running_mean", "running_var")]
-    means = _sum(mx.concatenate([norm[name] for norm, name in places])) / size
+    places = [(norm, name) for _, norm in norms for name in ("running_mean", "running_var")]
+    if average:
+        places += [(average, f"{norm}.{name}") for norm, _ in norms for name in ("running_mean", "running_var")]
+    means = _sum(mx.concatenate([where[name] for where, name in places])) / size
     start = 0
-    for norm, name in places:
-        norm[name] = means[start : start + norm[name].size]
-        start += norm[name].size
+    for where, name in places:
+        where[name] = means[start : start + where[name].size]
+        start += where[name].size
 
 
 def _sum(value: mx.array) -> mx.array:
@@ -101,8 +112,8 @@ def launch(command: Sequence[str], processes: int) -> int:
     """Run a command in several processes on this machine that find each other; the first one's output is shown.
 
     Returns:
-        The exit status of the first that failed, else 0; 130 after Ctrl-C, which each of them gets once. When one fails
-        the others are stopped.
+        The exit status of the first that failed, else 0; 130 after Ctrl-C and 143 after SIGTERM, which each of them
+        gets once. When one fails the others are stopped.
     """
     with ExitStack() as stack:
         hosts = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="condconv-mlx-"))) / "hosts.json"
@@ -110,29 +121,31 @@ def launch(command: Sequence[str], processes: int) -> int:
         ports = _free_ports(processes) if processes > 1 else []
         hosts.write_text(json.dumps([[f"127.0.0.1:{port}"] for port in ports]))
         threads = str(max(1, (os.cpu_count() or 1) // processes))
-        # A terminal would send Ctrl-C to all of one session, and we would send it again.
-        stack.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, lambda *_: sys.exit(143)))
+        caught = stack.enter_context(caught_signals())
         running = []
         for rank in range(processes):
             environment = {"OPENBLAS_NUM_THREADS": threads, **os.environ}
             if ports:
                 environment |= {RANK: str(rank), HOSTS: str(hosts)}
             output = None if rank == 0 else subprocess.DEVNULL
+            # A terminal would send Ctrl-C to all of one session, and we would send it again.
             running.append(subprocess.Popen(command, env=environment, stdout=output, start_new_session=True))
             stack.callback(_end, running[-1])
-        return _wait(running)
+        return _wait(running, caught)
 
 
-def _wait(running: list[subprocess.Popen]) -> int:
-    """Until all have ended, or some time after one has failed. The status of the first failure."""
+def _wait(running: list[subprocess.Popen], caught: list[int]) -> int:
+    """Until all have ended, or some time after one has failed. The status of the first failure.
+
+    What is `caught` of SIGINT and SIGTERM is handed on.
+    """
     failed, deadline = 0, float("inf")
     while any(process.poll() is None for process in running) and time.monotonic() < deadline:
         signals = []
-        try:
-            time.sleep(0.05)
-        except KeyboardInterrupt:
-            failed, signals = failed or 130, [signal.SIGINT]
-        if not failed and (statuses := [status for process in running if (status := process.poll())]):
+        time.sleep(0.05)
+        if caught and not failed:
+            failed, signals = 128 + caught[0], [caught[0]]
+        elif not failed and (statuses := [status for process in running if (status := process.poll())]):
             failed, signals = statuses[0], [signal.SIGTERM]
         for number in signals:
             deadline = min(deadline, time.monotonic() + PATIENCE)

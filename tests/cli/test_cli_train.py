@@ -1,14 +1,22 @@
 """`train` and `evaluate`, on a folder of tiny pictures."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import fields
 
+import mlx.core as mx
+import numpy as np
 import pytest
 
+from condconv_mlx import data, load_model
+from condconv_mlx.checkpoint import named_arrays
 from condconv_mlx.cli import main
+from condconv_mlx.cli.training_arguments import flag
+from condconv_mlx.training import TrainingSettings, read_log
 
 TINY = "--width 4 --experts 2 --batch-size 8 --holdout 8 --epochs 2 --shift 1 --learning-rate 0.05".split()
 
@@ -64,18 +72,132 @@ def test_interrupt_saves_and_resume_goes_on(pictures, tmp_path, capsys):
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 60
-    while not (run / "log.jsonl").exists() and time.monotonic() < deadline:
+    while not read_log(run).epochs and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert f"condconv-mlx train --resume {run}" in err and "Traceback" not in err
 
-    done = len((run / "log.jsonl").read_text().splitlines())
+    done = len(read_log(run).epochs)
     assert main(["train", "--resume", str(run), "--epochs", str(done + 1)]) == 0
-    assert len((run / "log.jsonl").read_text().splitlines()) == done + 1
+    assert len(read_log(run).epochs) == done + 1
     assert json.loads((run / "settings.json").read_text())["training"]["epochs"] == done + 1
     assert "test images" in capsys.readouterr().out
+
+
+def test_a_trained_network_gets_new_classes(weights, pictures, tmp_path, capsys):
+    """Its classifier alone is trained, on images of its own size; resumed it goes on so, and `predict` takes it."""
+    run, start = tmp_path / "run", str(weights / "colour.safetensors")
+    options = "--freeze --batch-size 8 --epochs 1 --shift 1 --json".split()
+    data = f"folder:{pictures}"
+    assert main(["train", "--data", data, "--from", start, "--out", str(run), *options]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    old, new = load_model(start), load_model(summary["model"])
+    assert new.info["labels"] == ["blue", "red"] and new.config["num_classes"] == 2
+    wanted = {key: old.info["input"][key] for key in ("size", "channels", "mean", "std")}
+    assert new.info["input"] == wanted
+    settings = json.loads((run / "settings.json").read_text())
+    assert settings["pretrained"] == {"from": start, "input": wanted} and settings["training"]["freeze"]
+    assert settings["data"] == f"{data}?size={wanted['size']}"
+    assert settings["training"]["learning_rate"] == pytest.approx(0.01)
+    assert main(["train", "--resume", str(run), "--epochs", "2", "--background"]) == 0
+    again = load_model(summary["model"])
+    for name, value in named_arrays(again).items():
+        if not name.startswith("classifier."):
+            assert mx.array_equal(value, named_arrays(new)[name]), name
+    assert json.loads((run / "settings.json").read_text())["training"]["rest"] == 0.1
+    picture = next((pictures / "test" / "red").iterdir())
+    assert main(["predict", str(picture), "--model", summary["model"]]) == 0
+    assert "red" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "says"),
+    [
+        (["--from", "COLOUR", "--experts", "4", "--norm", "group"], 2, "leave out --experts --norm"),
+        (["--from", "COLOUR", "--data", "cifar10"], 1, "takes images of"),
+        (["--freeze"], 2, "--freeze is for --from"),
+        (["--from", "/nowhere.safetensors"], 1, "/nowhere.safetensors"),
+        (["--temperature", "30", "--temperature-epochs", "2"], 2, "--temperature is for --routing softmax"),
+        (["--routing", "softmax", "--temperature", "30"], 2, "belong together"),
+        (["--accumulate", "3", "--batch-size", "8"], 2, "cannot be divided into 3 parts"),
+        (["--mixup", "-1"], 2, "mixup must be"),
+        (["--model", "resnet50", "--routing", "softmax"], 1, "no such setting"),
+    ],
+)
+def test_mistakes_with_newer_options(weights, pictures, tmp_path, capsys, monkeypatch, arguments, status, says):
+    from condconv_mlx.data import Dataset
+
+    images, labels = np.zeros((40, 28, 28, 3), dtype=np.uint8), np.arange(40, dtype=np.int32) % 2
+    small = Dataset("small", ["a", "b"], images, labels, images, labels, "made here")
+    monkeypatch.setattr(data, "load_dataset", given(small))
+    arguments = [str(weights / "colour.safetensors") if word == "COLOUR" else word for word in arguments]
+    base = ["train", "--out", str(tmp_path / "run"), "--data", f"folder:{pictures}"]
+    assert main([*base, *arguments]) == status
+    err = capsys.readouterr().err
+    assert says in err.splitlines()[-1] and "Traceback" not in err
+
+
+def given(dataset):
+    """`load_dataset`, with another data set where one would be downloaded."""
+    real = data.load_dataset
+    return lambda spec, *more, **named: real(spec, *more, **named) if spec.startswith("folder:") else dataset
+
+
+def test_every_setting_can_be_set_and_reaches_the_run(pictures, tmp_path, capsys, monkeypatch):
+    """All flags at once: what is recorded is what was said."""
+    monkeypatch.setattr(os, "nice", lambda _: None)
+    said = {
+        **{"epochs": 1, "batch_size": 8, "optimizer": "adamw", "learning_rate": 0.001, "schedule": "one-cycle"},
+        **{"weight_decay": 0.01, "decay": "kernels", "warmup": 0.5, "clip": 1.0, "ema": 0.9, "label_smoothing": 0.2},
+        **{"balance": 0.1, "temperature": 5.0, "temperature_epochs": 0.5, "mixing": "outputs"},
+        **{
+            "precision": "bfloat16",
+            "accumulate": 2,
+            "checkpointing": True,
+            "sync_norm": True,
+            "shift": 1,
+            "flip": False,
+        },
+        **{"cutout": 3, "mixup": 0.2, "cutmix": 1.0, "jitter": 0.1, "policy": 1, "magnitude": 5.0},
+        **{"whiten": False},
+        **{"holdout": 8, "seed": 3, "save_minutes": 1.0, "save_steps": 2, "cache_gb": 0.5, "rest": 0.01},
+    }
+    assert said.keys() | {"freeze"} == {field.name for field in fields(TrainingSettings)}
+    flags = []
+    for name, value in said.items():
+        flags += [flag(name)] if isinstance(value, bool) else [flag(name), str(value)]
+    run = tmp_path / "run"
+    base = ["train", "--data", f"folder:{pictures}", "--out", str(run), "--width", "4", "--experts", "2"]
+    assert main([*base, *flags, "--routing", "softmax", "--router-dropout", "0.1", "--norm", "group"]) == 0
+    recorded = json.loads((run / "settings.json").read_text())
+    assert recorded["training"] == said | {"freeze": False}
+    assert recorded["config"]["norm"] == "group" and recorded["config"]["routing"] == "softmax"
+    assert recorded["config"]["router_dropout"] == 0.1
+
+
+def test_what_is_of_the_machine_may_change_when_a_run_goes_on(pictures, tmp_path, capsys, monkeypatch):
+    lowered = []
+    monkeypatch.setattr(os, "nice", lowered.append)
+    run = tmp_path / "run"
+    assert main(["train", "--data", f"folder:{pictures}", "--out", str(run), *TINY]) == 0
+    assert not lowered
+    more = "--epochs 3 --save-minutes 9 --save-steps 1 --cache-gb 1 --rest 0.2 --background".split()
+    assert main(["train", "--resume", str(run), *more]) == 0
+    recorded = json.loads((run / "settings.json").read_text())["training"]
+    wanted = {"epochs": 3, "save_minutes": 9, "save_steps": 1, "cache_gb": 1, "rest": 0.2}
+    assert {name: recorded[name] for name in wanted} == wanted and lowered == [10]
+    assert main(["train", "--resume", str(run), "--mixup", "0.2", "--from", "x", "--no-whiten"]) == 2
+    assert "leave out --from --mixup --no-whiten" in capsys.readouterr().err
+
+
+def test_the_help_is_in_groups_and_says_what_is_recommended(capsys):
+    assert main(["train", "--help"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    for group in ("data and run:", "network:", "optimisation:", "routing:", "augmentation:", "machine:"):
+        assert group in out
+    assert "kernels leaves out biases and norms, as is usual (default: all, as shipped weights)" in out
 
 
 @pytest.mark.parametrize(

@@ -212,12 +212,6 @@ def test_a_size_of_choice(tmp_path: Path) -> None:
         load_dataset("cifar10", cache, size=64)
 
 
-def test_more_than_fits_in_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decoding, "MAX_DECODED", 2**20)
-    with pytest.raises(DataError, match=r"6 pictures of 1024×1024 pixels take 0\.0 GiB .* choose a smaller size"):
-        load_folder(small(tmp_path / "set"), tmp_path / "cache", size=1024)
-
-
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     with pytest.raises(DataError, match="there is no folder .*nowhere"):

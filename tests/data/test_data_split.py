@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from condconv_mlx.data import DataError, Dataset, few, load_folder
+from condconv_mlx.data import DataError, Dataset, few, load_dataset, load_folder
 from condconv_mlx.data.folder import choose_test
 
 
@@ -68,6 +68,25 @@ def test_the_split_follows_from_the_seed(tmp_path: Path) -> None:
     np.testing.assert_array_equal(first.test_images, again.test_images)
     assert colours(first.test_images) != colours(other.test_images)
     assert first.counts() == other.counts()
+
+
+def test_the_spec_tells_seed_share_and_size(tmp_path: Path) -> None:
+    path = fill(tmp_path / "set", {"a": 30, "b": 30})
+    wanted = load(path, seed=7, share=0.5)
+    for spec in (f"folder:{path}?seed=7&test=0.5", f"folder:{path}?test=0.5?seed=7&size=32"):
+        found = load_dataset(spec, tmp_path / "cache", progress=False)
+        np.testing.assert_array_equal(found.test_images, wanted.test_images)
+        assert found.source == wanted.source and found.name == "set"
+    assert load_dataset(f"folder:{path}?seed=7&size=40", tmp_path, progress=False).train_images.shape[1:] == (40, 40, 3)
+    fill(tmp_path / "what?", {"a": 30, "b": 30})
+    assert load_dataset(f"folder:{tmp_path}/what?", tmp_path, progress=False).counts() == {"a": (24, 6), "b": (24, 6)}
+    for options in ("seed=x", "test=", "size=1.5", "test=0.2&seed="):
+        with pytest.raises(DataError, match="is no number: write folder:PATH"):
+            load_dataset(f"folder:{path}?{options}", tmp_path)
+    with pytest.raises(DataError, match="above 0 and below 1, got 2.0"):
+        load_dataset(f"folder:{path}?test=2", tmp_path)
+    with pytest.raises(DataError, match="from 8 to 1024 pixels, got 0"):
+        load_dataset(f"folder:{path}?size=0", tmp_path)
 
 
 def test_the_split_does_not_depend_on_order_or_place(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from mlx.utils import tree_flatten
 
 from condconv_mlx import create_model, list_models, save_model
 from condconv_mlx.explain import trace
+from condconv_mlx.layers import Router
 
 
 def madds(size, channels, width, experts, classes=10):
@@ -99,7 +100,63 @@ def test_names_and_settings():
         "in_channels": 3,
         "width": 8,
         "router_dropout": 0.0,
+        "channels": None,
+        "conditional_from": 1,
+        "routing": "sigmoid",
+        "separate_routers": False,
     }
+
+
+def test_where_condconv_starts():
+    for start, wanted in ((0, ["blocks.0", "blocks.1", "blocks.2", "classifier"]), (3, ["classifier"])):
+        model = create_model("condconv_small", width=4, conditional_from=start)
+        result = trace(model, np.zeros((2, 32, 32, 3), np.float32))
+        assert [router.name for router in result.routers] == [f"{name}.router" for name in wanted]
+
+
+def test_softmax_routing_and_its_dropout_in_every_router():
+    model = create_model("condconv_small", width=4, routing="softmax", router_dropout=0.5)
+    result = trace(model, np.zeros((2, 32, 32, 3), np.float32))
+    assert all(np.allclose(router.weights.sum(axis=1), 1) for router in result.routers)
+    routers = [module for module in model.modules() if isinstance(module, Router)]
+    assert len(routers) == 3 and all("p=0.5" in repr(router.dropout) for router in routers)
+
+
+def test_separate_routers_are_one_a_layer_on_its_own_input():
+    model = create_model("condconv_small", width=4, separate_routers=True)
+    result = trace(model, np.zeros((2, 32, 32, 3), np.float32))
+    layers = [f"blocks.{layer}" for layer in ("1.conv1", "1.conv2", "1.shortcut", "2.conv1", "2.conv2")]
+    assert sorted(router.name for router in result.routers) == [f"{name}.router" for name in (*layers, "classifier")]
+    assert all(router.layers == [router.name.removesuffix(".router")] for router in result.routers)
+    assert model.blocks[1].conv2.router.linear.weight.shape == (8, 16)
+
+
+def test_channels_of_the_blocks():
+    model = create_model("condconv_small", num_experts=None, width=4, channels=[9, 17, 18])
+    assert model(mx.zeros((2, 28, 28, 3))).shape == (2, 10)
+    assert [block.conv2.weight.shape[0] for block in model.blocks] == [9, 17, 18]
+    same = create_model("condconv_small", width=4, channels=(8, 16, 16))
+    shapes = [
+        [value.shape for _, value in tree_flatten(m.parameters())]
+        for m in (same, create_model("condconv_small", width=4))
+    ]
+    assert shapes[0] == shapes[1]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"conditional_from": 4},
+        {"conditional_from": True},
+        {"separate_routers": 1},
+        {"channels": [8, 16]},
+        {"channels": [8, 16, 0]},
+        {"routing": "hard"},
+    ],
+)
+def test_settings_that_make_no_network(options):
+    with pytest.raises(ValueError, match="must be"):
+        create_model("condconv_small", width=4, **options)
 
 
 @pytest.mark.parametrize("experts", [None, 4])

@@ -1,39 +1,19 @@
 """Training: it learns, it resumes to the bit, it keeps the best, and it says what is wrong."""
 
-import json
 import os
 
 import mlx.core as mx
 import numpy as np
 import pytest
+from training_material import fresh
 
-from condconv_mlx import create_model, load_model
+from condconv_mlx import load_model
 from condconv_mlx.checkpoint import CheckpointError, named_arrays
-from condconv_mlx.data import Dataset
-from condconv_mlx.training import TrainingSettings, evaluate, train
+from condconv_mlx.data.augmentation import Augmentation
+from condconv_mlx.training import TrainingSettings, evaluate, read_log, train
 from condconv_mlx.training.run_folder import STATE
 
 SETTINGS = TrainingSettings(epochs=2, batch_size=16, holdout=16, warmup=0.5, shift=1)
-
-
-def stripes(count, seed):
-    """Classes that a network can tell: horizontal or vertical stripes, in noise."""
-    rng = np.random.default_rng(seed)
-    labels = rng.integers(0, 2, count).astype(np.int32)
-    wave = np.where(np.arange(28) // 3 % 2, 200, 40)
-    images = np.where(labels[:, None, None] == 0, wave[None, :, None], wave[None, None, :])
-    noisy = images + rng.normal(0, 20, images.shape)
-    return noisy.clip(0, 255).astype(np.uint8)[..., None], labels
-
-
-@pytest.fixture(scope="module")
-def dataset():
-    return Dataset("stripes", ["lying", "standing"], *stripes(112, 0), *stripes(40, 1), "made here")
-
-
-def fresh(seed=0, **options):
-    mx.random.seed(seed)
-    return create_model("condconv_small", num_classes=2, num_experts=2, in_channels=1, width=4, **options)
 
 
 def test_learns_and_the_saved_best_model_does_what_was_measured(dataset, tmp_path):
@@ -57,7 +37,7 @@ def test_learns_and_the_saved_best_model_does_what_was_measured(dataset, tmp_pat
 
 
 def log(folder):
-    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return read_log(folder).epochs
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
@@ -90,15 +70,15 @@ def test_a_resumed_run_equals_an_uninterrupted_one(dataset, tmp_path, optimizer,
 )
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_a_compiled_run_equals_a_plain_one(dataset, tmp_path, monkeypatch, optimizer):
-    from condconv_mlx.training import trainer
+    from condconv_mlx.training import loop
 
     settings = TrainingSettings(
         epochs=2, batch_size=16, holdout=16, optimizer=optimizer, learning_rate=0.01, warmup=0.5
     )
-    real = trainer._step_function
+    real = loop.step_function
     results = []
     for compiled in (False, True):
-        monkeypatch.setattr(trainer, "_step_function", lambda *a, c=compiled, **_: real(*a, compiled=c))
+        monkeypatch.setattr(loop, "step_function", lambda *a, c=compiled, **_: real(*a, compiled=c))
         model = fresh(router_dropout=0.3)
         train(model, dataset, tmp_path / str(compiled), settings)
         results.append(named_arrays(model))
@@ -107,15 +87,15 @@ def test_a_compiled_run_equals_a_plain_one(dataset, tmp_path, monkeypatch, optim
 
 
 def test_keeps_the_best_epoch_not_the_last(dataset, tmp_path, monkeypatch):
-    from condconv_mlx.training import trainer
+    from condconv_mlx.training import epoch
 
     scores = iter([0.5, 0.9, 0.2])
 
     class Score:
         def __init__(self):
-            self.accuracy = next(scores)
+            self.accuracy, self.loss = next(scores), 0.0
 
-    monkeypatch.setattr(trainer, "evaluate", lambda *_: Score())
+    monkeypatch.setattr(epoch, "evaluate", lambda *_: Score())
     summary = train(fresh(), dataset, tmp_path, TrainingSettings(epochs=3, batch_size=16, holdout=16))
     assert summary["best_epoch"] == 2 and summary["held_out_accuracy"] == 0.9
     assert load_model(tmp_path / "best.safetensors").info["training"]["epoch"] == 2
@@ -127,16 +107,16 @@ def test_without_a_holdout_the_last_epoch_is_kept(dataset, tmp_path):
 
 
 def test_held_out_images_are_never_trained_on(dataset, tmp_path, monkeypatch):
-    from condconv_mlx.training import trainer
+    from condconv_mlx.training import loop
 
     batches = []
-    real = trainer.augment
+    real = loop.augment_batch
 
-    def spy(images, rng, *given, **options):
-        batches.append(images)
-        return real(images, rng, *given, **options)
+    def spy(images, *given):
+        batches.append(np.array(images))
+        return real(images, *given)
 
-    monkeypatch.setattr(trainer, "augment", spy)
+    monkeypatch.setattr(loop, "augment_batch", spy)
     train(fresh(), dataset, tmp_path, SETTINGS)
     used = {image.tobytes() for batch in batches for image in batch}
     every = {image.tobytes() for image in dataset.train_images}
@@ -156,17 +136,20 @@ def test_a_run_is_not_overwritten_and_a_damaged_one_not_resumed(dataset, tmp_pat
 
 
 def test_images_are_augmented_as_the_settings_say(dataset, tmp_path, monkeypatch):
+    from condconv_mlx.training import loop
+
     seen = []
+    real = loop.augment_batch
 
-    def watched(images, rng, *options, **more):
-        seen.append((options, more))
-        return images
+    def watched(images, labels, classes, augmentation, *more):
+        seen.append(augmentation)
+        return real(images, labels, classes, augmentation, *more)
 
-    monkeypatch.setattr("condconv_mlx.training.trainer.augment", watched)
-    settings = TrainingSettings(epochs=1, batch_size=16, holdout=16, shift=3, flip=False, cutout=5)
-    model = fresh()
-    train(model, dataset, tmp_path, settings)
-    assert seen == [((3, False, 5), {"fill": model.info["input"]["mean"]})] * 6
+    monkeypatch.setattr(loop, "augment_batch", watched)
+    wanted = {"shift": 3, "flip": False, "cutout": 5, "mixup": 0.2, "cutmix": 1.0, "jitter": 0.1, "policy": 1}
+    settings = TrainingSettings(epochs=1, batch_size=16, holdout=16, magnitude=5.0, **wanted)
+    train(fresh(), dataset, tmp_path, settings)
+    assert seen == [Augmentation(**wanted, magnitude=5.0)] * 6
 
 
 def test_a_loss_that_blows_up_is_said(dataset, tmp_path):
@@ -185,6 +168,16 @@ def test_too_few_images(dataset, tmp_path):
     [
         ({"optimizer": "lion"}, '"sgd" or "adamw", got "lion"'),
         ({"epochs": 0}, "epochs must be above 0, got 0"),
+        ({"epochs": float("inf")}, "epochs must be finite, got inf"),
+        ({"learning_rate": float("nan")}, "learning_rate must be finite, got nan"),
+        ({"schedule": "step"}, '"cosine" or "one-cycle", got "step"'),
+        ({"ema": 1.0}, r"ema must be in \[0, 1\), got 1.0"),
+        ({"clip": -1}, "clip must be at least 0, got -1"),
+        ({"temperature": 30}, "temperature and temperature_epochs belong together, got 30 and 0"),
+        ({"batch_size": 10, "accumulate": 4}, "10 images cannot be divided into 4 parts"),
+        ({"mixup": 0.2, "batch_size": 1}, "want a batch of two images"),
+        ({"cache_gb": -1}, "cache_gb must be at least 0"),
+        ({"cutmix": -1}, "cutmix"),
         ({"learning_rate": -1}, "learning_rate must be above 0"),
         ({"holdout": -1}, "holdout must be at least 0"),
         ({"label_smoothing": 1.0}, "label_smoothing"),

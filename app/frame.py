@@ -14,11 +14,15 @@ from condconv_mlx.app.parts import escape
 from condconv_mlx.app.pictures import Crop, Picture
 from condconv_mlx.data import Box, default_crop
 
+# Of a crop, in percent of the picture.
+SMALLEST = 10
 # The page begins higher up, and its heading is no banner.
 STYLE = """<style>
 [data-testid=stMainBlockContainer] {padding-top: 4rem}
 [data-testid=stMainBlockContainer] h2 {font-size: 1.6rem; padding: .25rem 0 0}
 [data-testid=stMainBlockContainer] h4 {font-size: 1.15rem; padding: .25rem 0}
+[class*=st-key-title-] {flex-wrap: nowrap}
+[class*=st-key-title-] [data-testid=stMarkdownContainer] {margin-bottom: 0}
 </style>"""
 
 
@@ -83,6 +87,7 @@ def open_page(title: str, look_for: str, paper: str) -> View:
         card = choose_model()
     with right:
         pictures, n = tray.choose_picture(card)
+    keep_framing(card, pictures[n])
     return View(card, pictures, n)
 
 
@@ -92,6 +97,25 @@ def fitted(card: Card, picture: Picture) -> np.ndarray:
     box = crop_of(card, picture) if picture.id in crops() else None
     invert = st.session_state.get(invert_key(picture)) if card.channels == 1 else None
     return picture.fitted(card.size, card.channels, box, invert, card.crop, card.interpolation)
+
+
+def keep_framing(card: Card, picture: Picture) -> None:
+    """Crop and inversion of the chosen picture, from the address where a tab begins, and into it from then on."""
+    key = invert_key(picture)
+    if not st.session_state.get("framed"):
+        st.session_state["framed"] = True
+        numbers = (address.value("crop") or "").split(",")
+        if len(numbers) == 3 and all(number.isdecimal() and int(number) <= 100 for number in numbers):
+            size, across, down = map(int, numbers)
+            crops()[picture.id] = Crop(max(size, SMALLEST), across, down)
+        if address.value("invert") in ("0", "1") and card.channels == 1:
+            st.session_state[key] = address.value("invert") == "1"
+    crop = crops().get(picture.id)
+    inverted = st.session_state.get(key) if card.channels == 1 else None
+    address.put(
+        crop=f"{crop.size},{crop.across},{crop.down}" if crop else None,
+        invert=None if inverted is None else str(int(inverted)),
+    )
 
 
 def crops() -> dict[str, Crop]:

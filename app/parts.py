@@ -83,7 +83,7 @@ def titled_chart(
         What `st.plotly_chart` does.
     """
     key = options.pop("key", name)
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="small", wrap=False, key=f"title {key}"):
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"title {key}"):
         st.markdown(f"#### {title}", help=help, width="stretch")
         st.download_button(
             "CSV",

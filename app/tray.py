@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 
 import numpy as np
 import streamlit as st
@@ -42,6 +43,7 @@ def current() -> Tray:
 
 def arrive() -> None:
     """Before anything is drawn: put into the tray what `add_dataset` has found, and leave a tray that is not here."""
+    _tidy()
     if entries := st.session_state.pop("arrived", None):
         tell()
         put(entries)
@@ -189,6 +191,12 @@ def spread(labels: np.ndarray, count: int) -> np.ndarray:
     rank = np.arange(len(order)) - starts
     chosen = order[np.argsort(rank, kind="stable")[:count]]
     return chosen[np.argsort(labels[chosen], kind="stable")]
+
+
+@cache
+def _tidy() -> None:
+    """Once in the life of the app: nobody can undo any more what was cleared in an earlier one."""
+    store.forget()
 
 
 @st.cache_resource(max_entries=2, show_spinner=False)

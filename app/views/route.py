@@ -11,6 +11,7 @@ from condconv_mlx.app import engine, export
 from condconv_mlx.app.choices import knows
 from condconv_mlx.app.engine import Answer
 from condconv_mlx.app.frame import (
+    SMALLEST,
     View,
     crop_of,
     crops,
@@ -102,7 +103,7 @@ def crop_sliders(card: Card, picture: Picture) -> None:
     crop = crops().get(picture.id, own)
     box, (width, height) = crop_of(card, picture), picture.image.size
     sliders = [
-        ("Size", 10, crop.size, True),
+        ("Size", SMALLEST, crop.size, True),
         ("Left to right", 0, crop.across, box.size < width),
         ("Top to bottom", 0, crop.down, box.size < height),
     ]

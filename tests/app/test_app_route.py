@@ -152,6 +152,23 @@ def test_crop_moves_what_the_network_sees(weights: Path, monkeypatch: pytest.Mon
     assert seen()[0, 16, 2, 0] < 30
 
 
+def test_a_link_keeps_crop_and_inversion(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = last_run(monkeypatch)
+    halves = np.zeros((40, 80, 3), dtype=np.uint8)
+    halves[:, 40:] = 255
+    app = upload(open_app(model=FASHION), ("halves.png", png(halves)))
+    app.slider[1].set_value(100).run()
+    app.toggle[0].set_value(True).run()
+    wanted = seen()
+    link = {key: value if isinstance(value, str) else value[0] for key, value in app.query_params.items()}
+    assert (link["crop"], link["invert"]) == ("100,100,50", "1")
+    again = open_app(**link)
+    np.testing.assert_array_equal(seen(), wanted)
+    assert again.slider[1].value == 100 and again.toggle[0].value is True
+    for wrong in ("a,b,c", "1,2", "300,0,0", "-1,0,0"):
+        assert not open_app(crop=wrong, invert="x").exception
+
+
 def test_a_network_may_bring_a_crop_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONDCONV_MLX_WEIGHTS", str(tmp_path))
     save_untrained(tmp_path, "net", crop=0.5, interpolation="bicubic")

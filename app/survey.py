@@ -82,9 +82,11 @@ def most(card: Card, data: Dataset) -> int:
 
 def of_dataset(card: Card, data: Dataset, chosen: np.ndarray, progress: Callable[[float], None]) -> Survey:
     """A survey of the test images of those indices. Tells how far it is, from 0 to 1."""
-    images = np.stack([_fitted(card, data.test_images[n]) for n in chosen])
+    images = np.empty((len(chosen), card.size, card.size, card.channels), np.uint8)
     answers = []
     for part in engine.batches(images):
+        # A few at a time, since a data set may decode its images as they are taken.
+        images[part] = [_fitted(card, pixels) for pixels in data.test_images[chosen[part]]]
         answers.append(engine.run(card.name, images[part]))
         progress(min(part.stop, len(images)) / len(images))
     truths = [data.labels[int(data.test_labels[n])] for n in chosen]

@@ -13,7 +13,7 @@ from condconv_mlx.app.frame import View, is_static, open_page, select
 from condconv_mlx.app.parts import escape, short, titled_chart
 from condconv_mlx.app.references import usual
 from condconv_mlx.charts import percent
-from condconv_mlx.explain import Silencing, silenced, silencing_overrides
+from condconv_mlx.explain import Silencing, scaled, silenced, silencing_overrides
 
 PAPER = """
 Section 5 of the paper shows that routing weights differ between images and classes, and that some experts fire for a
@@ -149,6 +149,7 @@ def show_alternatives(state: State, after: np.ndarray) -> None:
         "as usual": dict.fromkeys(routers, "usual"),
         "shuffled": dict.fromkeys(routers, "shuffled1"),
         "shuffled otherwise": dict.fromkeys(routers, "shuffled2"),
+        "half as strong": {i: changes.by_hand(scaled(own, 0.5)) for i, own in enumerate(state.own)},
         "the strongest alone": {i: f"one{int(own.argmax()) + 1}" for i, own in enumerate(state.own)},
     }
     seen = state.look([state.override(one) for one in tried.values()])

@@ -58,7 +58,13 @@ def test_opens_with_nothing_changed(app: AppTest) -> None:
     table = figure(app, "silencing 0")
     assert table is not None and numbers(table.data[0].z).shape == (3, EXPERTS)
     tried = figure(app, "alternatives")
-    assert tried is not None and len(tried.layout.yaxis.ticktext) == 6
+    assert tried is not None
+    rows = dict(zip(tried.layout.yaxis.ticktext, numbers(tried.data[0].x), strict=True))
+    before, half = wanted({}), wanted({i: own / 2 for i, own in enumerate(routing())})
+    assert len(rows) == 7
+    assert rows["its own routing"] == pytest.approx(before.max(), abs=2e-6)
+    # An address keeps four digits of a weight.
+    assert rows["half as strong"] == pytest.approx(half[before.argmax()], abs=1e-4)
 
 
 def test_a_slider_moves_the_prediction_and_is_undone(app: AppTest) -> None:

@@ -174,8 +174,8 @@ def add_dataset() -> None:
         return
     try:
         with st.spinner("Loading the data set …"):
-            data = _dataset(f"folder:{path.strip()}" if name == FOLDER else name)
-            entries = [_entry(data, int(n)) for n in spread(data.test_labels, int(count))]
+            data = dataset(f"folder:{path.strip()}" if name == FOLDER else name)
+            entries = [entry_of(data, int(n)) for n in spread(data.test_labels, int(count))]
     except (DataError, OSError) as error:
         st.error(escape(str(error)))
         return
@@ -200,11 +200,13 @@ def _tidy() -> None:
 
 
 @st.cache_resource(max_entries=2, show_spinner=False)
-def _dataset(spec: str) -> Dataset:
+def dataset(spec: str) -> Dataset:
+    """A data set, shared by all tabs."""
     return load_dataset(spec, progress=False)
 
 
-def _entry(data: Dataset, n: int) -> Entry:
+def entry_of(data: Dataset, n: int) -> Entry:
+    """The n-th test image, kept as a picture."""
     import io
 
     pixels = data.test_images[n]

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from condconv_mlx.cpu import tune_process
+from condconv_mlx.data.streaming import StreamedImages
 
 BATCH = 100
 
@@ -30,7 +31,7 @@ def main(arguments: list[str] | None = None) -> None:
     print(save_reference(path, reference(weights, args.of)))
 
 
-def routing_weights(model: Any, images: np.ndarray) -> dict[str, np.ndarray]:
+def routing_weights(model: Any, images: np.ndarray | StreamedImages) -> dict[str, np.ndarray]:
     """(N, E) for the name of each router, from uint8 images (N, size, size, channels)."""
     from condconv_mlx.data import normalise
     from condconv_mlx.explain import trace

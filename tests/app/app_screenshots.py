@@ -14,6 +14,8 @@ from playwright.sync_api import sync_playwright
 SHOTS = {
     "route": ("/?image=moose&expert=5", 1280),
     "kernels": ("/kernels?image=moose&other=frog", 1280),
+    "what-if": ("/what-if?image=moose&what=1.uniform", 1280),
+    "usage": ("/usage?section=map", 1280),
     "route-narrow": ("/?image=moose", 390),
 }
 SETTLED = "() => document.querySelector('.js-plotly-plot') && !document.querySelector('[data-testid=stSkeleton]')"

@@ -4,6 +4,7 @@ Needs the browser extra, and the path of a Chromium in CONDCONV_MLX_BROWSER.
 """
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -16,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from condconv_mlx.app.pictures import SAMPLES
+from condconv_mlx.app.pictures import SAMPLES, samples
 
 BROWSER = os.environ.get("CONDCONV_MLX_BROWSER")
 SECONDS = 120
@@ -70,6 +71,8 @@ def wait_for(url: str, app: subprocess.Popen, log: Path) -> None:
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
     api = pytest.importorskip("playwright.sync_api")
+    # Other tests may run beside this one.
+    api.expect.set_options(timeout=SECONDS * 1000)
     with api.sync_playwright() as play:
         browser = play.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
         yield browser
@@ -162,3 +165,68 @@ def test_from_an_upload_to_a_link_in_another_tab(
     other.wait_for_url("**image=moose**")
     expect(page.get_by_role("radio", name="my dog.jpg")).to_be_checked()
     tab.close()
+
+
+def test_an_expert_is_silenced_by_a_click_and_given_back(address: str, chromium: Any) -> None:
+    from playwright.sync_api import expect
+
+    tab = Tab(chromium, address, 1280)
+    page = tab.page
+    page.goto(f"{address}/what-if")
+    chart = page.locator("[class*=st-key-silencing]")
+    # The second expert of the second router: one click silences it, another gives it back.
+    cells = chart.locator(".scatterlayer .point")
+    expect(cells).to_have_count(3 * 4)
+    cell = cells.nth(5)
+    cell.scroll_into_view_if_needed()
+    click_middle(page, cell)
+    page.wait_for_url("**what=1.w_-_0_-_-**")
+    # The chart is drawn anew, with a frame.
+    expect(chart.locator(".shapelayer path")).to_have_count(1)
+    click_middle(page, cell)
+    page.wait_for_function("!location.search.includes('what=')")
+    page.get_by_role("button", name="Undo").click()
+    page.wait_for_url("**what=1.w_-_0_-_-**")
+    # A slider by the keyboard, and a reload that keeps both.
+    thumb = page.get_by_role("slider").first
+    thumb.focus()
+    thumb.press("ArrowRight")
+    page.wait_for_url(re.compile(r"what=1\.w_[\d.]+_0_-_-"))
+    page.reload()
+    expect(page.get_by_text("Changed: blocks.2.")).to_be_visible()
+    tab.close()
+
+
+def test_a_lasso_makes_a_slice_for_all_pages(address: str, chromium: Any) -> None:
+    from playwright.sync_api import expect
+
+    tab = Tab(chromium, address, 1280)
+    page = tab.page
+    page.goto(f"{address}/usage?section=map")
+    chart, count = page.locator(".st-key-map"), len(samples("cifar10"))
+    expect(chart.locator(".scatterlayer .point")).to_have_count(count)
+    place = chart.locator(".nsewdrag")
+    place.scroll_into_view_if_needed()
+    box = place.bounding_box()
+    assert box
+    left, top, right, bottom = box["x"] + 2, box["y"] + 2, box["x"] + box["width"] - 2, box["y"] + box["height"] - 2
+    page.mouse.move(left, top)
+    page.mouse.down()
+    for corner in ((right, top), (right, bottom), (left, bottom), (left, top)):
+        page.mouse.move(*corner, steps=5)
+    page.mouse.up()
+    page.get_by_role("button", name=f"Look at these {count} pictures").click()
+    page.wait_for_url("**tray=**")
+    page.get_by_role("link", name="Route").click()
+    expect(page.locator("h2").first).to_have_text("Route")
+    expect(page.locator(".st-key-image button")).to_have_count(count)
+    page.get_by_role("link", name="Usage").click()
+    page.get_by_role("button", name="Back to all pictures").click()
+    page.wait_for_function("!location.search.includes('tray=')")
+    tab.close()
+
+
+def click_middle(page: Any, cell: Any) -> None:
+    place = cell.bounding_box()
+    assert place
+    page.mouse.click(place["x"] + place["width"] / 2, place["y"] + place["height"] / 2)

@@ -7,7 +7,8 @@ the whole process. For a program of your own there is this one call, before anyt
     tune_process()
 
 It gives OpenBLAS one thread, and our layers then compute in parts on several cores themselves, products and copies
-alike. What that costs any other large product: FIGURES
+alike. That costs other large products the second core: on two cores of an AMD EPYC, 2048×2048 matrices then take 69 ms
+instead of 37, (196, 112) @ (112, 672) 0.13 instead of 0.08. `tune_process(split=False)` leaves OpenBLAS its threads.
 """
 
 import ctypes

@@ -10,7 +10,9 @@ from condconv_mlx.functional.mixing import mix_experts
 from condconv_mlx.functional.strategies import STRATEGIES
 from condconv_mlx.functional.streams import at_once, cut, parts
 
-# Multiplications from which cutting pays. FIGURES
+# Multiplications from which cutting pays. On two cores of an AMD EPYC, in one piece and in two, ms: forward, 7 million
+# 0.27 and 0.27, 9 0.37 and 0.34, 15 0.35 and 0.34, 19 0.60 and 0.42, 29 0.66 and 0.47; with gradients, 7 million 1.04
+# and 0.95, 15 1.14 and 0.91, 19 1.90 and 1.36. Waking another thread, and waiting for it, takes 0.05 to 0.08.
 FORWARD = 15e6
 GRADIENTS = 5e6
 # A shifted and weighed number takes as long as this many multiplications of a product.

@@ -16,7 +16,8 @@ from condconv_mlx.functional.gradients import with_gradients
 from condconv_mlx.functional.splitting import FORWARD, convolve, multiplications
 from condconv_mlx.functional.streams import parts, piecewise
 
-# Numbers from which SiLU is computed in parts. FIGURES
+# Numbers from which SiLU is computed in parts. In one piece and in two, ms: 100,000 0.25 and 0.23, 300,000 0.61 and
+# 0.46, a million 2.5 and 1.9, three millions 9.7 and 7.4.
 SILU = 2e5
 
 

@@ -115,7 +115,10 @@ def expert_bars(weights: np.ndarray, usual: np.ndarray | None = None, selected: 
             ends = {"x0": i - 0.42, "x1": i + 0.42, "y0": value, "y1": value}
             figure.add_shape(type="line", **ends, line={"color": GREY, "width": 2, "dash": "dot"})
     axis = {"fixedrange": True, "showgrid": False, "zeroline": False}
-    figure.update_xaxes(tickvals=x, ticktext=expert_names(count), title={"text": "expert", "standoff": 4}, **axis)
+    figure.update_xaxes(tickvals=x, ticktext=expert_names(count), **axis)
+    # Plotly would set the title of the axis into the second line of its labels.
+    middle = {"xref": "paper", "yref": "paper", "x": 0.5, "y": 0, "yanchor": "top", "yshift": -44}
+    figure.add_annotation(text="expert", showarrow=False, font={"size": 14}, **middle)
     figure.update_yaxes(range=[0, 1.02], tickvals=[0, 0.5, 1], title="routing weight", **axis)
     return layout(figure, BARS, 8, TOP + 14, bargap=0.25)
 

@@ -80,7 +80,7 @@ def most(card: Card, data: Dataset) -> int:
     return min(len(data.test_images), MOST_BYTES // (card.size**2 * card.channels))
 
 
-def of_dataset(card: Card, data: Dataset, chosen: np.ndarray, progress: Callable[[float], None]) -> Survey:
+def of_dataset(card: Card, data: Dataset, chosen: np.ndarray, progress: Callable[[float], object]) -> Survey:
     """A survey of the test images of those indices. Tells how far it is, from 0 to 1."""
     images = np.empty((len(chosen), card.size, card.size, card.channels), np.uint8)
     answers = []

@@ -130,7 +130,10 @@ def bring(files: Iterable[tuple[str, bytes]]) -> None:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             for i, result in enumerate(pool.map(one, files)):
                 bar.progress((i + 1) / len(files), f"Reading {i + 1} of {len(files)}")
-                (entries if isinstance(result, Entry) else problems).append(result)
+                if isinstance(result, Entry):
+                    entries.append(result)
+                else:
+                    problems.append(result)
     except OSError as error:
         problems.append(f"Pictures cannot be kept on this machine: {error}.")
     tell(*problems)

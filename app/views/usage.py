@@ -125,6 +125,7 @@ def sections(view: View, found: Survey) -> None:
             label_visibility="collapsed",
         )
         truth = choose_truth(found)
+    assert section is not None  # one is required
     address.put(section=section)
     slice_ = SECTIONS[section][1](view, found, truth)
     if slice_ is not None:

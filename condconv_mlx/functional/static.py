@@ -42,7 +42,7 @@ def conv2d(
     pads = padding_pairs(padding, x.shape[1:3], weight.shape[1:3], strides, dilations)
     if mx.default_device() == mx.cpu:
         geometry = Geometry(strides, pads, dilations, groups)
-        if len(x) and (groups == 1 or geometry.is_depthwise(x.shape[3], weight.shape[0])):
+        if x.ndim == 4 and len(x) and (groups == 1 or geometry.is_depthwise(x.shape[3], weight.shape[0])):
             strategy = default(Case(x.shape, weight.shape, None, geometry, "float32", not exportable), "cpu")
             in_parts = parts(multiplications(x, weight.shape, geometry), FORWARD) > 1
             if strategy == "rows" and not in_parts:

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import mlx.core as mx
 
-from condconv_mlx import cpu
+import condconv_mlx.cpu as cpu
 
 T = TypeVar("T")
 

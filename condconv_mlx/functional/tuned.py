@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import mlx.core as mx
 
-from condconv_mlx import cpu
+import condconv_mlx.cpu as cpu
 from condconv_mlx.files import atomic_file, cache_dir
 from condconv_mlx.functional.defaults import Case, candidates
 from condconv_mlx.functional.geometry import Geometry

@@ -1,16 +1,14 @@
-"""The choices at the top of a page: a model, pictures of the user's own, the picture to look at."""
+"""The choice of a model at the top of a page."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import streamlit as st
 
-from condconv_mlx.app import downloads, engine
+from condconv_mlx.app import address, downloads, models, store
 from condconv_mlx.app.downloads import MEGABYTE, Download
-from condconv_mlx.app.engine import Card, Published
-from condconv_mlx.app.parts import MANY, escape, in_address, remember, scrolling, shortened
-from condconv_mlx.app.pictures import Picture, uploaded
-from condconv_mlx.charts import percent
-from condconv_mlx.data import ImageError
+from condconv_mlx.app.models import BEST, Card, Published
+from condconv_mlx.app.parts import escape, tell
 
 DATASETS = {
     "cifar10": "CIFAR-10 photos",
@@ -19,56 +17,92 @@ DATASETS = {
     "fashion_mnist": "Fashion-MNIST garments",
     "imagenet": "ImageNet photos",
 }
-TYPES = ["png", "jpg", "jpeg", "webp", "gif", "heic", "heif", "bmp", "tif", "tiff", "avif"]
 # Of more classes than this, a few stand for all.
 NAMED = 30
 EXAMPLES = 5
 # Seconds between two looks at a download.
 POLL = 0.3
 NUMBERS = "zero one two three four five six seven eight nine ten eleven twelve".split()
-# The pictures in the labels are as small as letters otherwise.
-STYLE = """<style>
-.st-key-image button {height: auto; padding: .2rem .75rem .2rem .2rem; border-radius: .6rem}
-.st-key-image button img {width: 2.25rem; height: 2.25rem; max-height: none; margin-right: .25rem; border-radius: .4rem}
-</style>"""
 
 
-def choose_model() -> Card:
-    """The model to look at, whose weights are here. Ends the page if there is none that can be used."""
-    with st.spinner("Loading the models …"):
-        published = engine.published()
-        cards: dict[str, Card] = {}
-        broken = []
-        for name in engine.models():
-            if name in published:
-                continue
-            try:
-                cards[name] = engine.describe(name)
-            except ValueError as error:
-                broken.append(str(error))
-    for message in broken:
-        st.error(escape(message))
+def choose_model(key: str = "model", label: str = "Model") -> Card:
+    """The model to look at, whose weights are here. Ends the page if there is none that can be used.
+
+    `key` tells choices apart where a page has several; it is also the one in the address.
+    """
+    published = models.published()
+    cards: dict[str, Card] = {}
+    opened = address.value(key)
+    for name in dict.fromkeys([*models.names(), *([opened] if opened and Path(opened).is_file() else [])]):
+        if name in published:
+            continue
+        try:
+            cards[name] = models.describe(name)
+        except ValueError as error:
+            st.error(escape(str(error)))
+    choices: dict[str, Card | Published] = cards | published
     if not cards:
         st.error("There are no weights to show. Train a network with `condconv-mlx train`, or install this again.")
         st.stop()
-    choices = cards | published
-    remember("model", list(choices), next(iter(cards)))
-    name = st.selectbox("Model", list(choices), format_func=lambda name: title(choices[name]), key="model")
-    card = cards.get(name) or fetched(published[name])
-    right = "" if card.accuracy is None else f" Right for {percent(card.accuracy)} of {card.measured_on}."
-    st.caption(escape(f"{knows(card.labels)} Whatever it sees, it answers with one of them.{right}"))
-    return card
+    address.remember(key, list(choices), next(iter(cards)))
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        name = st.selectbox(
+            label,
+            list(choices),
+            format_func=lambda name: title(choices[name]),
+            key=key,
+            label_visibility="collapsed",
+        )
+        with st.popover("", icon=":material/folder_open:", help="Open weights from a file", key=f"open {key}"):
+            open_file(key)
+    address.put(**{key: name})
+    return cards.get(name) or fetched(published[name])
+
+
+def open_file(key: str) -> None:
+    """Weights of the user's own, by their path or as an upload."""
+
+    def by_path() -> None:
+        path = st.session_state[f"path {key}"]
+        if path:
+            attempt(lambda: models.find(path))
+
+    def by_upload() -> None:
+        file = st.session_state[f"weights {key}"]
+        if file:
+            attempt(lambda: str(store.add_model(file.getvalue(), file.name)))
+
+    def attempt(find: Callable[[], str]) -> None:
+        try:
+            name = find()
+            models.describe(name)
+        except (OSError, ValueError) as error:
+            tell(str(error))
+        else:
+            address.drop(key)
+            address.put(**{key: name})
+
+    st.text_input(
+        "Path of a .safetensors file, or of a run's folder",
+        key=f"path {key}",
+        on_change=by_path,
+        placeholder="runs/birds",
+    )
+    st.file_uploader("or the file itself", ["safetensors"], key=f"weights {key}", on_change=by_upload)
 
 
 def title(model: Card | Published) -> str:
     """A model in a few words: data set, network where it is a known one, experts, and what is yet to be fetched."""
     words = [DATASETS.get(model.dataset, model.dataset)]
-    if isinstance(model, Published):
+    if isinstance(model, Published) or model.network != "condconv_small":
         words.append(model.network)
     words.append("static" if model.num_experts is None else f"{model.num_experts} experts")
-    if isinstance(model, Published) and not model.here:
-        words.append(f"↓ {model.megabytes} MB")
-    return " · ".join(words)
+    if isinstance(model, Published):
+        words += [] if model.here else [f"↓ {model.megabytes} MB"]
+    elif Path(model.name).suffix:
+        file = Path(model.name)
+        words.insert(0, file.parent.name if file.name == BEST else file.stem)
+    return " · ".join(filter(None, words))
 
 
 def knows(labels: Sequence[str]) -> str:
@@ -83,14 +117,12 @@ def knows(labels: Sequence[str]) -> str:
 
 def fetched(model: Published) -> Card:
     """What published weights say of themselves. Ends the page until they are here."""
-    # The page ends before its end, where this is done for all others.
-    in_address(model=model.name)
     if not model.here:
         offer(model)
         st.stop()
     try:
         with st.spinner("Loading the model …"):
-            return engine.describe(model.name)
+            return models.describe(model.name)
     except ValueError as error:
         st.error(escape(str(error)))
         st.stop()
@@ -135,43 +167,3 @@ def follow(download: Download) -> None:
         share = download.done / download.total
         megabytes = f"{download.done / MEGABYTE:.0f} of {download.total / MEGABYTE:.0f} MB"
         bar.progress(share, f"{megabytes} · {100 * share:.0f} %")
-
-
-def upload() -> tuple[list[Picture], list[str]]:
-    """The user's own pictures, and a sentence for each file that is none."""
-    files = st.file_uploader("Your pictures", TYPES, accept_multiple_files=True, key="files")
-    known: dict[str, Picture | str] = st.session_state.setdefault("uploads", {})
-    for gone in known.keys() - {file.file_id for file in files}:
-        del known[gone]
-    new = [file for file in files if file.file_id not in known]
-    if new:
-        bar = st.progress(0.0)
-        for i, file in enumerate(new):
-            bar.progress(i / len(new), f"Reading {i + 1} of {len(new)}")
-            try:
-                known[file.file_id] = uploaded(file.file_id, file.name, file.getvalue())
-            except ImageError as error:
-                known[file.file_id] = str(error)
-        bar.empty()
-        first = next((file.file_id for file in new if isinstance(known[file.file_id], Picture)), None)
-        if first:
-            st.session_state["image"] = first
-    entries = list(known.values())
-    return [entry for entry in entries if isinstance(entry, Picture)], [e for e in entries if isinstance(e, str)]
-
-
-def choose_picture(pictures: list[Picture]) -> int:
-    """The index of the picture to look at."""
-    st.html(STYLE)
-    by_id = {picture.id: picture for picture in pictures}
-    remember("image", list(by_id), pictures[0].id)
-    with scrolling(230 if len(pictures) > MANY else None):
-        st.pills(
-            "Picture",
-            list(by_id),
-            format_func=lambda id: f"![]({by_id[id].thumbnail}) {escape(shortened(by_id[id].title))}",
-            required=True,
-            key="image",
-            label_visibility="collapsed",
-        )
-    return list(by_id).index(st.session_state["image"])

@@ -4,15 +4,17 @@ MLX's streams belong to a thread, and Streamlit runs each rerun of a page on a n
 """
 
 import hashlib
+import pickle
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 
+P = ParamSpec("P")
 T = TypeVar("T")
 BATCH = 64
 # What a network computes on the way grows with the pixels: 64 images of 64 × 64, 5 of 224 × 224.
@@ -20,49 +22,15 @@ BATCH_PIXELS = 2**18
 # Of all models together. The largest of the published ones takes 160 MB.
 KEPT_BYTES = 2**29
 KEPT_ANSWERS = 4096
+KEPT_RESULTS = 128
 
 _thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="mlx")
-# Both are touched by that thread alone. A model is kept with the signature of its file and the bytes that it takes, an
-# answer by model and pixels.
+# All are touched by that thread alone. A model is kept with the signature of its file and the bytes that it takes, an
+# answer by model and pixels, a result by model, function and arguments.
 _models: OrderedDict[str, tuple[tuple[int, int], Any, int]] = OrderedDict()
 _answers: OrderedDict[tuple[str, tuple[int, int], bytes], "_One"] = OrderedDict()
-
-
-@dataclass(frozen=True)
-class Card:
-    """What a model says of itself.
-
-    `num_experts` is None for a static network. `accuracy` is in [0, 1], measured on `measured_on`, or None. `crop` and
-    `interpolation` are those of `fit_image`.
-    """
-
-    name: str
-    dataset: str
-    labels: tuple[str, ...]
-    size: int
-    channels: int
-    num_experts: int | None
-    accuracy: float | None
-    measured_on: str
-    crop: float | None = None
-    interpolation: str = "lanczos"
-
-
-@dataclass(frozen=True)
-class Published:
-    """Weights on the Hugging Face hub, without loading them.
-
-    `network` is its name for people. `source` is the repository, less "https://". `here` tells whether the weights are
-    on this machine.
-    """
-
-    name: str
-    network: str
-    num_experts: int | None
-    megabytes: int
-    source: str
-    here: bool
-    dataset: str = "imagenet"
+_results: OrderedDict[tuple[str, tuple[int, int], bytes], Any] = OrderedDict()
+_END = object()
 
 
 @dataclass(frozen=True)
@@ -103,32 +71,82 @@ class _One:
     routing: tuple[tuple[str, tuple[str, ...], np.ndarray], ...]
 
 
-def models() -> list[str]:
-    """Names of the weights that can be chosen: those that are shipped, then those of `published`."""
-    return _call(_list)
-
-
-def published() -> dict[str, Published]:
-    """Weights that may have to be downloaded first (`condconv_mlx.app.downloads`), by name. Uses no network."""
-    return _call(_published)
-
-
-def describe(name: str) -> Card:
-    """What a model says of itself. Raises CheckpointError if its file cannot be used, as all functions below do."""
-    return _call(_describe, name)
-
-
 def run(name: str, images: np.ndarray) -> Answer:
-    """Predictions and routing for uint8 images (N, size, size, channels). Images seen before are not computed again."""
-    return _call(_run, name, images)
+    """Predictions and routing for uint8 images (N, size, size, channels). Images seen before are not computed again.
+
+    `name` is that of a model or the path of its file, here and below. Raises CheckpointError if it cannot be used.
+    """
+    images = np.ascontiguousarray(images)
+    # A batch at a time, between which the others have their turn.
+    parts = [_submit(_run, name, images[part]) for part in batches(images)]
+    return Answer(
+        seen=images,
+        probabilities=np.concatenate([part.probabilities for part in parts]),
+        routing=tuple(
+            Routing(same[0].router, same[0].layers, np.concatenate([routing.weights for routing in same]))
+            for same in zip(*(part.routing for part in parts), strict=True)
+        ),
+    )
 
 
 def kernels(name: str, layer: str, routing_weights: np.ndarray) -> Kernels:
     """The experts of a layer, and their mixture by routing weights (E,)."""
-    return _call(_kernels, name, layer, routing_weights)
+    return _submit(_kernels, name, layer, routing_weights)
 
 
-def _call(work: Callable[..., T], *arguments: Any) -> T:
+def call(name: str, function: Callable[Concatenate[Any, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """`function(model, *args, **kwargs)`, which must return nothing of MLX.
+
+    The last KEPT_RESULTS results are remembered by the function's name and its arguments, which must be picklable, and
+    shared: they are not to be written to.
+    """
+    return _submit(_result, name, function, None, args, kwargs)
+
+
+def look(
+    name: str, images: np.ndarray, function: Callable[Concatenate[Any, Any, P], T], *args: P.args, **kwargs: P.kwargs
+) -> T:
+    """`function(model, x, *args, **kwargs)`, x being uint8 images (N, size, size, channels) as the model takes them.
+
+    As `call` otherwise. Others wait as long as it takes: hand over one of `batches` at a time, or use `steps`.
+    """
+    return _submit(_result, name, function, images, args, kwargs)
+
+
+def steps(
+    name: str,
+    images: np.ndarray,
+    function: Callable[Concatenate[Any, Any, P], Iterator[T]],
+    *args: P.args,
+    **kwargs: P.kwargs,
+) -> Iterator[T]:
+    """What the generator `function(model, x, *args, **kwargs)` yields. Others have their turn between two steps."""
+    iterator = _submit(_start, name, function, images, args, kwargs)
+    while (item := _submit(next, iterator, _END)) is not _END:
+        yield item
+
+
+def batches(images: np.ndarray) -> list[slice]:
+    """Parts of images (N, size, size, …), each of which a model can take at once."""
+    size = max(1, min(BATCH, BATCH_PIXELS // (images.shape[1] * images.shape[2])))
+    return [slice(start, start + size) for start in range(0, len(images), size)]
+
+
+def file_of(name: str) -> Path:
+    """Where the weights of that name or path lie. FileNotFoundError for published ones that are not here."""
+    from condconv_mlx.checkpoint import list_weights, weights_folder
+    from condconv_mlx.convert.hub import HUB_MODELS, cached
+
+    if name in list_weights():
+        return weights_folder() / f"{name}.safetensors"
+    if name not in HUB_MODELS:
+        return Path(name)
+    if found := cached(name):
+        return found
+    raise FileNotFoundError(name)
+
+
+def _submit(work: Callable[..., T], *arguments: Any) -> T:
     # An error is raised here, in the caller; the thread goes on with the next job.
     return _thread.submit(_prepared, work, *arguments).result()
 
@@ -143,37 +161,12 @@ def _prepared(work: Callable[..., T], *arguments: Any) -> T:
     return work(*arguments)
 
 
-def _list() -> list[str]:
-    from condconv_mlx.checkpoint import list_weights
-
-    return [*list_weights(), *_published()]
-
-
-def _published() -> dict[str, Published]:
-    from condconv_mlx.checkpoint import list_weights
-    from condconv_mlx.convert.hub import HUB_MODELS, cached
-
-    return {
-        name: Published(
-            name=name,
-            network=f"EfficientNet-{model.network.rsplit('_', 1)[1].upper()}",
-            num_experts=model.experts,
-            megabytes=model.megabytes,
-            source=f"huggingface.co/{model.repo}",
-            here=cached(name) is not None,
-        )
-        for name, model in HUB_MODELS.items()
-        # A file of one's own goes first, as on the command line.
-        if name not in list_weights()
-    }
-
-
 def _load(name: str) -> tuple[Any, tuple[int, int]]:
     from condconv_mlx.checkpoint import CheckpointError, named_arrays
     from condconv_mlx.convert import load_any
 
     try:
-        status = _file(name).stat()
+        status = file_of(name).stat()
     except OSError as error:
         raise CheckpointError(f"The weights of {name} are no longer there.") from error
     signature = (status.st_mtime_ns, status.st_size)
@@ -188,55 +181,13 @@ def _load(name: str) -> tuple[Any, tuple[int, int]]:
     return _models[name][1], signature
 
 
-def _file(name: str) -> Path:
-    """Where the weights of that name lie. FileNotFoundError for published ones that are not here."""
-    from condconv_mlx.checkpoint import list_weights, weights_folder
-    from condconv_mlx.convert.hub import HUB_MODELS, cached
-
-    if name in list_weights() or name not in HUB_MODELS:
-        return weights_folder() / f"{name}.safetensors"
-    if found := cached(name):
-        return found
-    raise FileNotFoundError(name)
-
-
-def _describe(name: str) -> Card:
-    from condconv_mlx.checkpoint import CheckpointError
-
-    model, _ = _load(name)
-    info = model.info
-    try:
-        training = info.get("training", {})
-        tested = training.get("test_accuracy")
-        return Card(
-            name=name,
-            dataset=info["dataset"],
-            labels=tuple(info["labels"]),
-            size=int(info["input"]["size"]),
-            channels=int(info["input"]["channels"]),
-            num_experts=model.config.get("num_experts"),
-            accuracy=training.get("held_out_accuracy") if tested is None else tested,
-            measured_on="held-out images" if tested is None else "test images",
-            crop=info["input"].get("crop"),
-            interpolation=info["input"].get("interpolation", "lanczos"),
-        )
-    except KeyError as error:
-        raise CheckpointError(
-            f"The weights of {name} do not say which {error.args[0]} they were trained on."
-        ) from error
-
-
 def _run(name: str, images: np.ndarray) -> Answer:
     model, signature = _load(name)
-    images = np.ascontiguousarray(images)
     keys = [(name, signature, hashlib.sha256(image).digest()) for image in images]
     answers = {key: _answers[key] for key in keys if key in _answers}
     missing = {key: image for key, image in zip(keys, images, strict=True) if key not in answers}
-    todo = list(missing)
-    size = max(1, min(BATCH, BATCH_PIXELS // (images.shape[1] * images.shape[2])))
-    for start in range(0, len(todo), size):
-        batch = todo[start : start + size]
-        answers.update(zip(batch, _compute(model, np.stack([missing[key] for key in batch])), strict=True))
+    if missing:
+        answers.update(zip(missing, _compute(model, np.stack(list(missing.values()))), strict=True))
     for key in keys:
         _answers[key] = answers[key]
         _answers.move_to_end(key)
@@ -253,12 +204,37 @@ def _run(name: str, images: np.ndarray) -> Answer:
     )
 
 
-def _compute(model: Any, images: np.ndarray) -> list[_One]:
+def _result(name: str, function: Callable[..., T], images: np.ndarray | None, args: tuple, kwargs: dict[str, Any]) -> T:
+    model, signature = _load(name)
+    asked = pickle.dumps((function.__module__, function.__qualname__, images, args, kwargs))
+    key = (name, signature, hashlib.sha256(asked).digest())
+    if key not in _results:
+        x = () if images is None else (_normalised(model, images),)
+        _results[key] = function(model, *x, *args, **kwargs)
+    _results.move_to_end(key)
+    while len(_results) > KEPT_RESULTS:
+        _results.popitem(last=False)
+    return _results[key]
+
+
+def _start(
+    name: str, function: Callable[..., Iterator[T]], images: np.ndarray, args: tuple, kwargs: dict[str, Any]
+) -> Iterator[T]:
+    model, _ = _load(name)
+    return function(model, _normalised(model, images), *args, **kwargs)
+
+
+def _normalised(model: Any, images: np.ndarray) -> np.ndarray:
     from condconv_mlx.data import normalise
-    from condconv_mlx.explain import trace
 
     wanted = model.info["input"]
-    traced = trace(model, normalise(images, wanted["mean"], wanted["std"]))
+    return normalise(images, wanted["mean"], wanted["std"])
+
+
+def _compute(model: Any, images: np.ndarray) -> list[_One]:
+    from condconv_mlx.explain import trace
+
+    traced = trace(model, _normalised(model, images))
     probabilities = traced.probabilities
     return [
         _One(probabilities[n], tuple((r.name, tuple(r.layers), r.weights[n]) for r in traced.routers))

@@ -3,8 +3,13 @@
 import csv
 import io
 import json
+from collections.abc import Iterable, Sequence
+from typing import Any
 
-from condconv_mlx.app.engine import Answer, Card
+import numpy as np
+
+from condconv_mlx.app.engine import Answer
+from condconv_mlx.app.models import Card
 
 
 def to_json(card: Card, names: list[str], answer: Answer) -> str:
@@ -29,7 +34,7 @@ def predictions_csv(card: Card, names: list[str], answer: Answer) -> str:
         [name, card.labels[int(row.argmax())], *[f"{value:.6f}" for value in row]]
         for name, row in zip(names, answer.probabilities, strict=True)
     ]
-    return _csv(["image", "prediction", *card.labels], rows)
+    return table_csv(["image", "prediction", *card.labels], rows)
 
 
 def routing_csv(names: list[str], answer: Answer) -> str:
@@ -40,12 +45,13 @@ def routing_csv(names: list[str], answer: Answer) -> str:
         for r in answer.routing
         for expert, weight in enumerate(r.weights[n])
     ]
-    return _csv(["image", "router", "layers", "expert", "weight"], rows)
+    return table_csv(["image", "router", "layers", "expert", "weight"], rows)
 
 
-def _csv(header: list[str], rows: list[list]) -> str:
+def table_csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """A table as the text of a CSV file; of a number six digits."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(header)
-    writer.writerows(rows)
+    writer.writerows([f"{cell:.6g}" if isinstance(cell, float | np.floating) else cell for cell in row] for row in rows)
     return file.getvalue()

@@ -1,12 +1,14 @@
 """Small pieces that pages share."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import plotly.graph_objects as go
 import streamlit as st
 from PIL import Image, ImageDraw
+
+from condconv_mlx.app.export import table_csv
 
 # Drawn by hand: an icon font would be fetched from elsewhere.
 BARS = (26, 54, 38, 14)
@@ -36,19 +38,14 @@ def shortened(text: str, length: int = 22) -> str:
     return text if len(text) <= length else f"{text[:keep]}…{text[-keep:]}"
 
 
-def remember(key: str, options: Sequence[str], default: str) -> None:
-    """Give the widget `key` its value: the one it had, else the one in the address, else the default."""
-    value = st.session_state.get(key, st.query_params.get(key))
-    st.session_state[key] = value if value in options else default
+def short(router: str) -> str:
+    """A router by the name of what it belongs to."""
+    return router.removesuffix(".router")
 
 
-def in_address(**values: str | None) -> None:
-    """Keep these in the address, so that a reload shows the same; None takes one out."""
-    for key, value in values.items():
-        if value is None:
-            st.query_params.pop(key, None)
-        elif st.query_params.get(key) != value:
-            st.query_params[key] = value
+def tell(*problems: str) -> None:
+    """Sentences to show at the top of the page, in the place of those before; none takes them away."""
+    st.session_state["problems"] = list(problems)
 
 
 def scrolling(height: int | None) -> st.delta_generator.DeltaGenerator:
@@ -61,3 +58,42 @@ def chart(figure: go.Figure, name: str, alt: str, **options: Any) -> Any:
     save = {"format": "png", "scale": 2, "filename": name}
     config = {"displaylogo": False, "modeBarButtons": [["toImage"]], "toImageButtonOptions": save}
     return st.plotly_chart(figure, config=config, alt=alt, **options)
+
+
+def titled_chart(
+    title: str,
+    figure: go.Figure,
+    name: str,
+    alt: str,
+    rows: Callable[[], tuple[Sequence[str], Sequence[Sequence[Any]]]],
+    help: str | None = None,
+    **options: Any,
+) -> Any:
+    """A chart under its title, with a button beside that which saves what it shows as NAME.csv.
+
+    Args:
+        title: what is to be seen, in plain words.
+        name: of the files, and the key of the chart unless `options` give one.
+        alt: what it shows, for who cannot see it.
+        rows: header and rows of the table behind it; called when the button is pressed.
+        help: how to read it, behind a question mark.
+        options: of `st.plotly_chart`.
+
+    Returns:
+        What `st.plotly_chart` does.
+    """
+    key = options.pop("key", name)
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"title {key}"):
+        st.markdown(f"#### {title}", help=help, width="stretch")
+        st.download_button(
+            "CSV",
+            lambda: table_csv(*rows()),
+            f"{name}.csv",
+            "text/csv",
+            key=f"csv {key}",
+            on_click="ignore",
+            icon=":material/download:",
+            type="tertiary",
+            help="The numbers of this chart",
+        )
+    return chart(figure, name, alt, key=key, **options)

@@ -1,44 +1,56 @@
-"""The pictures of the page: samples and uploads, their crops, and small copies of them."""
+"""The pictures of the app: samples and the user's own, their crops, and small copies of them.
+
+A picture's file never changes, so that what is made of it is kept for all tabs.
+"""
 
 import base64
 import io
 import json
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
 
+from condconv_mlx.app.store import Entry, picture_path
 from condconv_mlx.data import Box, default_crop, fit_image, open_image
 
 SAMPLES = Path(__file__).parent / "samples"
-# Much more than a network takes, and little enough to keep many.
-KEPT_SIDE = 1024
 # Twice what is shown, for screens that can.
-THUMBNAIL = 72
+THUMBNAIL = 96
 ACCENT = (76, 110, 245)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Picture:
-    """A picture to choose, the same as no other.
+    """A picture to choose.
 
-    `credit` says whose it is, and is empty for the user's own. `truth` is the class that a sample shows, None if none.
+    `credit` says whose it is, and is empty for the user's own. `truth` is the class that it shows, None if none is
+    known.
     """
 
     id: str
     title: str
-    image: Image.Image
+    path: Path
     credit: str = ""
     truth: str | None = None
 
-    @cached_property
+    @property
+    def image(self) -> Image.Image:
+        """In mode RGB, upright."""
+        return _image(self.path)
+
+    @property
     def thumbnail(self) -> str:
         """The middle of the picture as a small JPEG in an address."""
-        file = io.BytesIO()
-        Image.fromarray(fit_image(self.image, THUMBNAIL, 3)).save(file, "JPEG", quality=85)
-        return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+        return _thumbnail(self.path)
+
+    def fitted(
+        self, size: int, channels: int, box: Box | None, invert: bool | None, crop: float | None, interpolation: str
+    ) -> np.ndarray:
+        """`fit_image` of it. Not to be written to."""
+        return _fitted(self.path, size, channels, box, invert, crop, interpolation)
 
 
 @dataclass(frozen=True)
@@ -67,7 +79,7 @@ def samples(dataset: str) -> tuple[Picture, ...]:
         Picture(
             entry["id"],
             entry["title"],
-            open_image(SAMPLES / entry["file"]),
+            SAMPLES / entry["file"],
             _credit(entry["author"], entry["source"], entry["licence"]),
             entry["truth"] if known else None,
         )
@@ -76,11 +88,9 @@ def samples(dataset: str) -> tuple[Picture, ...]:
     )
 
 
-def uploaded(id: str, name: str, data: bytes) -> Picture:
-    """A picture from a file of the user's. Raises ImageError with a sentence for the page."""
-    image = open_image(data, name)
-    image.thumbnail((KEPT_SIDE, KEPT_SIDE), Image.Resampling.LANCZOS)
-    return Picture(id, name, image)
+def kept(entry: Entry) -> Picture:
+    """A picture of the user's own, or of a data set."""
+    return Picture(entry.id, entry.title, picture_path(entry.id), truth=entry.truth)
 
 
 def with_crop(image: Image.Image, box: Box, width: int = 480) -> Image.Image:
@@ -104,6 +114,35 @@ def enlarged(pixels: np.ndarray, side: int = 480) -> Image.Image:
     image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).convert("RGB")
     factor = max(1, side // pixels.shape[0])
     return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
+
+
+# Of 1024 × 1024 pixels, 3 MB each.
+@lru_cache(maxsize=48)
+def _image(path: Path) -> Image.Image:
+    return open_image(path)
+
+
+@lru_cache(maxsize=4096)
+def _thumbnail(path: Path) -> str:
+    file = io.BytesIO()
+    Image.fromarray(fit_image(_image(path), THUMBNAIL, 3)).save(file, "JPEG", quality=80)
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+# Of 240 × 240 pixels, 170 kB each.
+@lru_cache(maxsize=1024)
+def _fitted(
+    path: Path,
+    size: int,
+    channels: int,
+    box: Box | None,
+    invert: bool | None,
+    crop: float | None,
+    interpolation: str,
+) -> np.ndarray:
+    pixels = fit_image(_image(path), size, channels, box, invert, crop=crop, interpolation=interpolation)
+    pixels.flags.writeable = False
+    return pixels
 
 
 def _credit(author: str, source: str, licence: str) -> str:

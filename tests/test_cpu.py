@@ -1,6 +1,7 @@
 """The CPU set-up: once, harmless, and honest about what is missing."""
 
 import ctypes
+import os
 import subprocess
 import sys
 
@@ -12,8 +13,10 @@ from condconv_mlx import cpu
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="macOS needs no set-up")
 
 
-def python(code: str) -> str:
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+def python(code: str, **environment: str) -> str:
+    variables = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"} | environment
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, check=True, env=variables).stdout
 
 
 def test_a_second_call_changes_nothing():
@@ -45,6 +48,51 @@ def test_openblas_is_not_taken_too_late():
     assert "memory_kept=True" in status or not hasattr(ctypes.CDLL(None), "mallopt")
     if "reference BLAS" in status and cpu._find_openblas():
         assert "before anything imports MLX" in status
+
+
+@linux_only
+@pytest.mark.skipif(not cpu._find_openblas(), reason="no OpenBLAS here")
+def test_one_core_is_one_part_and_nobody_needs_to_be_cut():
+    code = """
+import os
+from condconv_mlx import cpu
+allowed = len(os.sched_getaffinity(0))
+before = cpu.parts()
+status = cpu.tune_process({})
+print(before, allowed, status.cores, status.parts, cpu.blas_threads(), cpu.parts())
+cpu.set_blas_threads(2)
+print(cpu.parts())
+"""
+    (before, allowed, cores, parts, threads, now), (then,) = (
+        [int(word) for word in line.split()] for line in python(code.format("")).splitlines()
+    )
+    assert (before, parts, now, then) == (1, min(cores, 4), parts, 1)
+    assert cores <= allowed
+    assert threads == 1 or parts == 1
+    for argument, environment in (("False", {}), ("", {"OPENBLAS_NUM_THREADS": "1"})):
+        (_, _, cores, parts, threads, now), _ = (
+            [int(word) for word in line.split()] for line in python(code.format(argument), **environment).splitlines()
+        )
+        assert (parts, now) == (1, 1)
+        assert threads == cores
+
+
+@pytest.mark.parametrize(("allowed", "blas", "wanted"), [(2, 2, 2), (8, 8, 4), (8, 3, 3), (3, 8, 3), (1, 1, 1)])
+def test_parts_are_the_cores_that_both_the_system_and_openblas_grant(monkeypatch, allowed, blas, wanted):
+    threads = [blas]
+    monkeypatch.setattr(cpu, "_status", None)
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(allowed), raising=False)
+    monkeypatch.setattr(cpu, "_find_openblas", lambda: None)
+    monkeypatch.setattr(cpu, "_openblas_version", lambda: "OpenBLAS 1.2")
+    monkeypatch.setattr(cpu, "blas_threads", lambda: threads[0])
+    monkeypatch.setattr(cpu, "set_blas_threads", lambda count: threads.append(count))
+    monkeypatch.setattr(cpu, "_counter", lambda: lambda: threads[-1])
+    status = cpu.tune_process()
+    assert (status.cores, status.parts, cpu.parts()) == (min(allowed, blas), wanted, wanted)
+    assert threads == ([blas, 1] if wanted > 1 else [blas])
+    threads.append(2)
+    assert cpu.parts() == 1
 
 
 def test_macos_needs_nothing(monkeypatch):

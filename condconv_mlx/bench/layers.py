@@ -11,6 +11,7 @@ from condconv_mlx.bench.findings import Finding, geometric_mean
 from condconv_mlx.bench.operands import operands, options
 from condconv_mlx.bench.peers import Peer
 from condconv_mlx.bench.timing import Effort, Work, median_times
+from condconv_mlx.cpu import cpu_status, set_blas_threads
 from condconv_mlx.functional import cond_conv2d
 
 
@@ -38,7 +39,16 @@ def measure_layers(
         forward, both = _works(shape, experts)
         if peer:
             forward["timm"], both["timm"] = peer.layer(shape, experts)
-        yield LayerRow(shape, median_times(forward, effort), median_times(both, effort))
+        try:
+            yield LayerRow(shape, median_times(forward, effort, _set_threads), median_times(both, effort, _set_threads))
+        finally:
+            _set_threads("condconv")
+
+
+def _set_threads(name: str) -> None:
+    """MLX's own operations get a BLAS thread for each core, which serves them best; ours what `tune_process` set."""
+    if cpu_status().parts > 1:
+        set_blas_threads(1 if name == "condconv" else cpu_status().cores)
 
 
 def layer_findings(rows: Sequence[LayerRow]) -> list[Finding]:

@@ -1,6 +1,5 @@
 """The machine and the versions that a measurement belongs to."""
 
-import ctypes
 import os
 import platform
 import subprocess
@@ -23,8 +22,8 @@ class Machine:
         version: of condconv-mlx.
         system: `"macOS-15.1"`.
         processor: `"Apple M3"`.
-        cores: that this process may use.
-        threads: that matrix products use on the CPU, here and in the peer.
+        cores: that this process may use, and as many threads has the peer.
+        parts: in which our layers compute at once, with one BLAS thread each; 1 if the BLAS has the threads.
         load: how many processes were running or waiting over the last minute; None where the system does not say.
         mlx: its version.
         device: what MLX computes on, `"cpu"` or `"gpu"`, and its name.
@@ -38,7 +37,7 @@ class Machine:
     system: str
     processor: str
     cores: int
-    threads: int
+    parts: int
     load: float | None
     mlx: str
     device: str
@@ -61,8 +60,8 @@ def describe_machine(peer: Peer | None) -> Machine:
         version=metadata.version("condconv-mlx"),
         system=platform.platform(terse=True),
         processor=_processor(),
-        cores=cores(),
-        threads=threads(),
+        cores=status.cores,
+        parts=status.parts,
         load=round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
         mlx=metadata.version("mlx"),
         device=f"{kind}, {mx.device_info().get('device_name', 'unknown')}",
@@ -71,19 +70,6 @@ def describe_machine(peer: Peer | None) -> Machine:
         tuned=len(tuned.strategies(str(mx.default_device()))),
         peer=f"{peer.name} on {peer.device}" if peer else None,
     )
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-
-
-def threads() -> int:
-    """Threads of a matrix product on the CPU: OpenBLAS's where it is in use, or else a thread a core."""
-    try:
-        return int(ctypes.CDLL(None).openblas_get_num_threads())
-    except (AttributeError, OSError):
-        return cores()
 
 
 def _processor() -> str:

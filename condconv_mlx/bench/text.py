@@ -36,12 +36,17 @@ def machine_rows(machine: Machine) -> list[Row]:
     """The header, a name and a value each."""
     busy = "" if machine.load is None else f", load {machine.load:.1f} at the start"
     kept = ", memory kept" if machine.memory_kept else ""
+    parts = (
+        ""
+        if machine.parts == 1
+        else (f"; ours in {machine.parts} parts with one BLAS thread each, `mx.conv2d` with {machine.cores} threads")
+    )
     return [
         ("Date", machine.date),
         ("System", machine.system),
-        ("Processor", f"{machine.processor}, {machine.cores} cores, {machine.threads} threads{busy}"),
+        ("Processor", f"{machine.processor}, {machine.cores} cores{busy}"),
         ("MLX", f"{machine.mlx} on {machine.device}"),
-        ("CPU", f"{machine.blas}{kept}"),
+        ("CPU", f"{machine.blas}{kept}{parts}"),
         ("Strategies", f"{machine.tuned} cases tuned on this machine, else defaults" if machine.tuned else "defaults"),
         ("Beside", machine.peer or "torch and timm: not installed or not asked for"),
         ("condconv-mlx", machine.version),

@@ -28,10 +28,13 @@ class Effort:
     warm: float = 0.03
 
 
-def median_times(works: Mapping[str, Work], effort: Effort) -> dict[str, float]:
+def median_times(
+    works: Mapping[str, Work], effort: Effort, before: Callable[[str], object] = lambda name: None
+) -> dict[str, float]:
     """The median milliseconds of each work, by its name; a work returns when it is done.
 
-    In a round each work has one turn, in an order that changes from round to round.
+    In a round each work has one turn, in an order that changes from round to round. `before` is called with its name
+    first, and not timed.
     """
     order, shuffle = list(works), random.Random(0).shuffle
     times: dict[str, list[float]] = {name: [] for name in works}
@@ -41,6 +44,7 @@ def median_times(works: Mapping[str, Work], effort: Effort) -> dict[str, float]:
             break
         shuffle(order)
         for name in order:
+            before(name)
             _repeat(works[name], effort.warm)
             times[name] += _repeat(works[name], effort.turn)
     return {name: median(taken) for name, taken in times.items()}

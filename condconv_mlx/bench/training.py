@@ -9,10 +9,10 @@ import mlx.core as mx
 from condconv_mlx.bench import alone
 from condconv_mlx.bench.cases import TrainingCase
 from condconv_mlx.bench.findings import Finding
-from condconv_mlx.bench.machine import threads
 from condconv_mlx.bench.peers import Peer
 from condconv_mlx.bench.steps import condconv_step
 from condconv_mlx.bench.timing import Effort, median_times
+from condconv_mlx.cpu import cpu_status
 
 SHARED = "in one process"
 ALONE = "each in a process of its own"
@@ -44,7 +44,8 @@ def measure_training(
     times = median_times(works, effort)
     yield TrainingRow(SHARED, {name: 1e3 * case.batch / ms for name, ms in times.items()})
     if peer:
-        apart = apart or partial(alone.images_per_second, threads=threads(), on_gpu=mx.default_device() != mx.cpu)
+        on_gpu = mx.default_device() != mx.cpu
+        apart = apart or partial(alone.images_per_second, threads=cpu_status().cores, on_gpu=on_gpu)
         yield TrainingRow(ALONE, {name: apart(name) for name in works})
 
 

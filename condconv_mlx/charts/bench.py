@@ -9,9 +9,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from condconv_mlx.charts.style import ACCENT, layout, plain
+from condconv_mlx.charts.style import ACCENT, GREY, layout, plain
 
-GREY = "#868E96"
 GRID = "rgba(134, 142, 150, 0.25)"
 ROW = 34
 BAR = 38

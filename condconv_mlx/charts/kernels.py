@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -10,6 +11,7 @@ from plotly.subplots import make_subplots
 from condconv_mlx.charts.style import ACCENT, COLORBAR, DIVERGING, colorbar, layout
 
 CAPTION = 26
+SLIDER = 60
 
 
 def tile_slices(kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -49,6 +51,8 @@ def kernel_tiles(
     size: int = 150,
     emphasised: bool = False,
     scale: bool = True,
+    quantity: str = "weight",
+    color: bool = False,
 ) -> go.Figure:
     """Kernels beside each other, each a tiled picture of its slices, on one symmetric scale from -limit to limit.
 
@@ -60,6 +64,8 @@ def kernel_tiles(
         size: height of a picture in pixels.
         emphasised: frame the pictures in the accent colour.
         scale: draw the colour bar.
+        quantity: what the numbers are.
+        color: draw kernels of three input channels as red, green and blue, grey being zero.
     """
     if len(kernels) != len(captions) or not kernels:
         raise ValueError(f"need as many captions as kernels, and at least one: got {len(captions)} and {len(kernels)}")
@@ -78,35 +84,112 @@ def kernel_tiles(
     )
     figure.update_annotations(font={"size": 13}, yshift=2)
     for i, kernel in enumerate(kernels):
-        picture, where = tile_slices(kernel)
         position = {"row": i // columns + 1, "col": i % columns + 1}
-        # A depthwise kernel has one slice, of the channel that it is for.
-        where_from = "" if kernel.shape[-1] == 1 else "input channel %{customdata[0]}<br>"
-        inside = "" if max(kernel.shape[:-1], default=1) == 1 else "row %{customdata[1]}, column %{customdata[2]}<br>"
-        figure.add_heatmap(
-            z=picture,
-            customdata=where,
-            coloraxis="coloraxis",
-            hoverongaps=False,
-            hovertemplate=f"{where_from}{inside}weight %{{z:.4f}}<extra>{captions[i]}</extra>",
-            **position,
-        )
+        if color and kernel.ndim == 3 and kernel.shape[-1] == 3:
+            tall, wide = kernel.shape[:2]
+            figure.add_trace(_colored(kernel, captions[i], limit), **position)
+        else:
+            trace = _tiled(kernel, captions[i], quantity)
+            tall, wide = trace.z.shape
+            figure.add_trace(trace, **position)
         anchor = figure.get_subplot(**position).xaxis.plotly_name.replace("axis", "")
         figure.update_yaxes(autorange="reversed", scaleanchor=anchor, **position)
         if emphasised:
-            tall, wide = picture.shape
-            pad = 0.5 + 0.04 * max(picture.shape)
+            pad = 0.5 + 0.04 * max(tall, wide)
             frame = {"x0": -pad, "y0": -pad, "x1": wide - 1 + pad, "y1": tall - 1 + pad}
             figure.add_shape(type="rect", **frame, line={"color": ACCENT, "width": 2}, **position)
     figure.update_xaxes(visible=False, fixedrange=True, constrain="domain")
     figure.update_yaxes(visible=False, fixedrange=True, constrain="domain")
-    figure.update_layout(
-        coloraxis={
-            "colorscale": DIVERGING,
-            "cmin": -limit,
-            "cmax": limit,
-            "showscale": scale,
-            "colorbar": colorbar("weight", tickvals=[-limit, 0, limit], tickformat=".2f"),
-        }
-    )
+    figure.update_layout(coloraxis=_scale(limit, scale, quantity))
     return layout(figure, height, CAPTION, bottom)
+
+
+def build_up_tiles(sums: np.ndarray, captions: Sequence[str], limit: float, size: int = 266) -> go.Figure:
+    """A kernel as it is added up, with a button that plays it and a slider to stop anywhere.
+
+    Args:
+        sums: the kernel after each step, (steps, kh, kw, I) or (steps, I).
+        captions: what was added, a line for each step.
+        limit: the end of the scale, as in `kernel_tiles`.
+        size: height of the picture in pixels.
+    """
+    if len(sums) != len(captions) or not len(sums):
+        raise ValueError(f"need as many captions as sums, and at least one: got {len(captions)} and {len(sums)}")
+    names = [f"{i + 1}" for i in range(len(sums))]
+    figure = go.Figure(
+        _tiled(sums[-1], "Mixed", "weight"),
+        frames=[
+            go.Frame(data=[_tiled(kernel, "so far", "weight")], name=name, layout={"title": {"text": caption}})
+            for kernel, name, caption in zip(sums, names, captions, strict=True)
+        ],
+    )
+    figure.update_xaxes(visible=False, fixedrange=True, constrain="domain")
+    figure.update_yaxes(visible=False, fixedrange=True, constrain="domain", autorange="reversed", scaleanchor="x")
+    still = {"frame": {"duration": 0, "redraw": True}, "mode": "immediate"}
+    play = {"frame": {"duration": 700, "redraw": True}, "transition": {"duration": 0}, "fromcurrent": False}
+    place = {"yanchor": "top", "y": 0, "pad": {"t": 10}}
+    figure.update_layout(
+        coloraxis=_scale(limit, False, "weight"),
+        title={"text": captions[-1], "font": {"size": 13}, "x": 0.5, "xanchor": "center", "y": 0.99, "yanchor": "top"},
+        updatemenus=[
+            {
+                "type": "buttons",
+                "buttons": [{"label": "▶", "method": "animate", "args": [None, play]}],
+                "showactive": False,
+                "x": 0,
+                "xanchor": "left",
+                "bgcolor": "rgba(134, 142, 150, 0.15)",
+                "bordercolor": "rgba(0, 0, 0, 0)",
+                **place,
+            }
+        ],
+        sliders=[
+            {
+                "active": len(sums) - 1,
+                "steps": [{"label": name, "method": "animate", "args": [[name], still]} for name in names],
+                "x": 0.14,
+                "len": 0.86,
+                "currentvalue": {"visible": False},
+                "bgcolor": "rgba(134, 142, 150, 0.25)",
+                "activebgcolor": ACCENT,
+                "bordercolor": "rgba(0, 0, 0, 0)",
+                "tickcolor": "rgba(0, 0, 0, 0)",
+                **place,
+            }
+        ],
+    )
+    return layout(figure, CAPTION + size + SLIDER, CAPTION, SLIDER)
+
+
+def _tiled(kernel: np.ndarray, name: str, quantity: str) -> go.Heatmap:
+    picture, where = tile_slices(kernel)
+    # A depthwise kernel has one slice, of the channel that it is for.
+    where_from = "" if kernel.shape[-1] == 1 else "input channel %{customdata[0]}<br>"
+    inside = "" if max(kernel.shape[:-1], default=1) == 1 else "row %{customdata[1]}, column %{customdata[2]}<br>"
+    return go.Heatmap(
+        z=picture,
+        customdata=where,
+        coloraxis="coloraxis",
+        hoverongaps=False,
+        hovertemplate=f"{where_from}{inside}{quantity} %{{z:.4f}}<extra>{name}</extra>",
+    )
+
+
+def _colored(kernel: np.ndarray, name: str, limit: float) -> go.Image:
+    shades = np.clip(np.round(127.5 + 127.5 * kernel / limit), 0, 255).astype(np.uint8)
+    return go.Image(
+        z=shades,
+        customdata=kernel,
+        hovertemplate="row %{y}, column %{x}<br>red %{customdata[0]:.4f}, green %{customdata[1]:.4f}, "
+        f"blue %{{customdata[2]:.4f}}<extra>{name}</extra>",
+    )
+
+
+def _scale(limit: float, shown: bool, quantity: str) -> dict[str, Any]:
+    return {
+        "colorscale": DIVERGING,
+        "cmin": -limit,
+        "cmax": limit,
+        "showscale": shown,
+        "colorbar": colorbar(quantity, tickvals=[-limit, 0, limit], tickformat=".2f"),
+    }

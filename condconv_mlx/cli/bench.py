@@ -41,12 +41,13 @@ def run(args: argparse.Namespace) -> int:
     import mlx.core as mx
     from tqdm import tqdm
 
-    from condconv_mlx.bench.machine import describe_machine, threads
+    from condconv_mlx.bench.machine import describe_machine
     from condconv_mlx.bench.measure import measure
     from condconv_mlx.bench.peers import load_peer
     from condconv_mlx.bench.text import machine_rows, section
+    from condconv_mlx.cpu import cpu_status
 
-    peer = load_peer(threads(), mx.default_device() != mx.Device(mx.cpu)) if args.peers else None
+    peer = load_peer(cpu_status().cores, mx.default_device() != mx.Device(mx.cpu)) if args.peers else None
     machine = describe_machine(peer)
     if not args.json:
         print("\n".join(f"{name:<12}  {value}" for name, value in machine_rows(machine)), flush=True)

@@ -8,6 +8,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from condconv_mlx.files import replacing
+from condconv_mlx.functional.streams import in_one_piece
 
 
 def export_model(
@@ -51,7 +52,7 @@ def export_model(
     try:
         model.eval()
         with replacing(path) as temporary:
-            with mx.exporter(str(temporary), lambda x: model(x)) as exporter:
+            with in_one_piece(), mx.exporter(str(temporary), lambda x: model(x)) as exporter:
                 for x in examples:
                     exporter(x)
             loaded: Any = mx.import_function(str(temporary))

@@ -40,7 +40,8 @@ def trace(model: nn.Module, x: mx.array | np.ndarray, override: Mapping[str, np.
         model: any module that holds `Router`s; run in evaluation mode, and put back.
         x: its input (N, ...).
         override: by the name of a router, the weights to use instead of its own: (E,) for all examples, or (N, E).
-            The weights reported are those used.
+            Where one is NaN, the router's own weight stays, so that examples of one batch can differ in what is
+            changed. The weights reported are those used.
 
     Returns:
         Output (N, ...), and for every router its name, the layers it feeds and its weights (N, E), as float32 NumPy.
@@ -86,7 +87,7 @@ class _Recorder:
                     f"[trace] override of {name!r} must be (E,) = {routing_weights.shape[1:]} or (N, E) = "
                     f"{routing_weights.shape}, got shape {given.shape}."
                 )
-            routing_weights = mx.broadcast_to(given, routing_weights.shape)
+            routing_weights = mx.where(mx.isnan(given), routing_weights, given)
         self.seen.append((name, routing_weights, []))
         return routing_weights
 

@@ -10,6 +10,7 @@ from condconv_mlx.functional.geometry import Geometry, Padding
 from condconv_mlx.functional.gradients import mixed_with_gradients
 from condconv_mlx.functional.mixing import mix_experts
 from condconv_mlx.functional.per_example import check_arguments, conv2d_per_example
+from condconv_mlx.functional.splitting import convolve_mixed
 from condconv_mlx.functional.static import conv2d
 from condconv_mlx.functional.strategies import STRATEGIES
 
@@ -60,8 +61,11 @@ def cond_conv2d(
     if strategy == OUTPUTS:
         return _mix_outputs(x, routing_weights.astype(x.dtype), experts, bias, geometry, exportable)
     mixed_bias = None if bias is None else mix_experts(routing_weights, bias)
-    if strategy in STRATEGIES and len(x) and not exportable:
-        output = mixed_with_gradients(strategy, geometry)(x, routing_weights, experts)
+    if strategy in STRATEGIES and len(x):
+        if exportable:
+            output = convolve_mixed(strategy, x, routing_weights, experts, geometry)
+        else:
+            output = mixed_with_gradients(strategy, geometry)(x, routing_weights, experts)
         return output if mixed_bias is None else output + mixed_bias[:, None, None]
     kernels = mix_experts(routing_weights, experts)
     return conv2d_per_example(

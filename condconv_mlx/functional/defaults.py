@@ -1,5 +1,6 @@
 """Which strategy serves a convolution until `condconv-mlx tune` has measured it: a table by device and shape."""
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -72,6 +73,19 @@ def _small_maps(case: Case) -> bool:
     return rows * columns * case.experts <= 80 and (rows * columns == 1 or case.x[0] >= 16)
 
 
+def _few_products(case: Case) -> bool:
+    """Whether the products of all taps of a depthwise convolution fit into memory that is soon used again (64 MB)."""
+    positions = math.prod(case.geometry.output_size(case.x[1:3], case.kernel[1:3]))
+    return _depthwise(case) and case.x[0] * positions * math.prod(case.kernel) <= 2**24
+
+
+def _long_rows(case: Case) -> bool:
+    """Whether patches of a row of the kernel make products worth the name, and images are large beside kernels."""
+    out, rows, columns, depth = case.kernel
+    positions = math.prod(case.geometry.output_size(case.x[1:3], case.kernel[1:3]))
+    return case.geometry.groups == 1 and rows > 1 and columns * depth >= 48 and positions >= 2 * out
+
+
 # Measured on CPUs. Nobody here had a Mac: Metal's lines follow from its source (mlx/backend/metal/conv.cpp).
 _TABLE: tuple[tuple[tuple[str, ...], Callable[[Case], bool], str], ...] = (
     # With 4 experts, 4×4 maps and a batch of 128, a training step of the layer takes 0.8 times as long so.
@@ -80,10 +94,14 @@ _TABLE: tuple[tuple[tuple[str, ...], Callable[[Case], bool], str], ...] = (
     (("cpu", "metal", "cuda"), _pointwise, "unfold"),
     # One pass over the image, where shifting takes one for each tap.
     (("metal",), _depthwise_kernel, "fold"),
+    # Half the passes of shifting, and two operations instead of two a tap.
+    (("cpu",), _few_products, "taps"),
     # A product of a row and a column for each channel is none for a BLAS. Elementwise passes run at memory speed.
     (("cpu", "metal", "cuda"), _depthwise, "shift"),
     # A grouped convolution reads the image where unfolding writes each pixel once for every tap.
     (("metal",), _implicit_gemm, "fold"),
+    # A third of the writing, for a 3×3 kernel, and the rest is read again while it is in the cache.
+    (("cpu",), _long_rows, "rows"),
     # Products are what every BLAS does best. On a CPU, MLX's grouped convolution is a naive loop.
     (("cpu", "metal", "cuda"), _any, "unfold"),
 )

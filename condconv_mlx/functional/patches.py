@@ -15,6 +15,9 @@ def pad(x: mx.array, padding: PaddingPairs) -> mx.array:
     if min(top, bottom, left, right) < 0:
         height, width = x.shape[1:3]
         x = x[:, max(-top, 0) : height + min(bottom, 0), max(-left, 0) : width + min(right, 0)]
+        if x.shape[3] == 1:
+            # Flattened, what was cut out of one channel is still a view, with gaps, which `mx.as_strided` refuses.
+            x = x * 1
     ahead, behind = (max(top, 0), max(left, 0)), (max(bottom, 0), max(right, 0))
     if not any(ahead + behind):
         return x
@@ -35,6 +38,38 @@ def patches(x: mx.array, kernel: Sequence[int], geometry: Geometry) -> mx.array:
         (n, rows, columns, *kernel, channels),
         (height * row, stride[0] * row, stride[1] * channels, dilation[0] * row, dilation[1] * channels, 1),
     )
+
+
+def patch_matrices(x: mx.array, kernel: Sequence[int], geometry: Geometry, m: int) -> list[mx.array]:
+    """x (N, H, W, C) -> what the kernel sees at each position, in `m` matrices: one (m, N·H'·W' / m, kh·kw·C)."""
+    return [matrices(patches(x, kernel, geometry), m, tail=3)]
+
+
+def row_matrices(x: mx.array, kernel: Sequence[int], geometry: Geometry) -> list[mx.array]:
+    """For each row of the kernel, what it sees at each position: (N, H'·W', kw·C).
+
+    All are pieces of one array, in which a pixel is written once for every tap of a row, not of the kernel.
+    """
+    (stride, step), ((top, _), sides), (apart, beside), _ = geometry
+    rows, columns = geometry.output_size(x.shape[1:3], kernel)
+    reach = (kernel[0] - 1) * apart
+    # Rows of the image from which the same row of the kernel is taken lie side by side: every `stride`-th.
+    length = reach // stride + rows
+    x = pad(x, ((top, length * stride - top - x.shape[1]), sides))
+    n, height, width, channels = x.shape
+    row, phases = width * channels, min(stride, reach + 1)
+    wide = mx.as_strided(
+        x,
+        (n, phases, length, columns, kernel[1], channels),
+        (height * row, row, stride * row, step * channels, beside * channels, 1),
+    )
+    wide = wide.reshape(n, phases * length * columns, kernel[1] * channels)
+    pieces = []
+    for i in range(kernel[0]):
+        away, phase = divmod(i * apart, stride)
+        start = (phase * length + away) * columns
+        pieces.append(wide[:, start : start + rows * columns])
+    return pieces
 
 
 def shifts(x: mx.array, kernel: Sequence[int], geometry: Geometry) -> Iterator[tuple[int, int, mx.array]]:
@@ -82,6 +117,15 @@ def matrices(x: mx.array, m: int, tail: int) -> mx.array:
     for size in x.shape[x.ndim - tail :]:
         length *= size
     return x.reshape(m, -1, length)
+
+
+def sum_of_products(seen: Sequence[mx.array], kernels: Sequence[mx.array]) -> mx.array:
+    """The sum over pairs of (m, P, K) times the transpose of (m, O, K) -> (m, P, O)."""
+    output = seen[0] @ kernels[0].swapaxes(1, 2)
+    for one, other in zip(seen[1:], kernels[1:], strict=True):
+        # Added where the sum lies, without a pass over it.
+        output = mx.addmm(output, one, other.swapaxes(1, 2))
+    return output
 
 
 def spread(kernels: mx.array, dilation: Pair) -> mx.array:

@@ -7,6 +7,7 @@ import mlx.core as mx
 from condconv_mlx.functional.choice import choose
 from condconv_mlx.functional.geometry import Geometry, Padding, Pair, output_size, padding_pairs, pair
 from condconv_mlx.functional.gradients import with_gradients
+from condconv_mlx.functional.splitting import convolve
 from condconv_mlx.functional.strategies import STRATEGIES
 
 
@@ -62,7 +63,7 @@ def conv2d_per_example(
     if strategy == "auto":
         strategy = choose(x, kernels.shape[1:], None, geometry, training=not exportable)
     if exportable:
-        output = STRATEGIES[strategy](x, kernels, geometry)
+        output = convolve(strategy, x, kernels, geometry)
     else:
         output = with_gradients(strategy, geometry)(x, kernels)
     return output if bias is None else output + bias[:, None, None]

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import mlx.core as mx
 
+from condconv_mlx import cpu
 from condconv_mlx.files import atomic_file, cache_dir
 from condconv_mlx.functional.defaults import Case, candidates
 from condconv_mlx.functional.geometry import Geometry
@@ -52,6 +53,8 @@ def place() -> Place:
     if mx.default_device() == mx.cpu:
         # The name of a processor, a virtual one above all, does not tell how much of it is ours.
         name += f", {os.cpu_count()} CPU cores"
+        if cpu.parts() > 1:
+            name += f", {cpu.parts()} parts at once"
     return Place(name, str(vars(mx)["__version__"]))
 
 

@@ -22,3 +22,11 @@ def weights(untrained: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """That folder, in the place of the shipped one."""
     monkeypatch.setenv("CONDCONV_MLX_WEIGHTS", str(untrained))
     yield untrained
+
+
+@pytest.fixture(autouse=True)
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty place for the user's pictures, and no training runs."""
+    monkeypatch.setenv("CONDCONV_MLX_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("CONDCONV_MLX_RUNS", str(tmp_path / "runs"))
+    yield tmp_path / "cache" / "app"

@@ -4,6 +4,7 @@ Needs the browser extra, and the path of a Chromium in CONDCONV_MLX_BROWSER.
 """
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -12,13 +13,14 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from condconv_mlx.app.pictures import SAMPLES
+from condconv_mlx.app.pictures import SAMPLES, samples
 
 BROWSER = os.environ.get("CONDCONV_MLX_BROWSER")
-SECONDS = 60
+SECONDS = 120
 
 pytestmark = [
     pytest.mark.browser,
@@ -66,59 +68,165 @@ def wait_for(url: str, app: subprocess.Popen, log: Path) -> None:
     raise AssertionError(f"the app did not start:\n{log.read_text()}")
 
 
-def test_upload_prediction_and_heatmap(address: str, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
     api = pytest.importorskip("playwright.sync_api")
-    photograph = tmp_path / "my dog.jpg"
-    photograph.write_bytes((SAMPLES / "dog.jpg").read_bytes())
-    broken = tmp_path / "broken.jpg"
-    broken.write_bytes(photograph.read_bytes()[:2000])
+    # Other tests may run beside this one.
+    api.expect.set_options(timeout=SECONDS * 1000)
     with api.sync_playwright() as play:
         browser = play.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1440, "height": 1000})
-        page.set_default_timeout(SECONDS * 1000)
-        elsewhere: list[str] = []
-        page.on("request", lambda request: elsewhere.append(request.url))
-        page.goto(address)
-        heading = page.locator("h4").first
-        api.expect(heading).to_have_text("Kitten with yarn")
-
-        page.set_input_files("input[type=file]", photograph)
-        api.expect(heading).to_have_text("my dog.jpg")
-        # The prediction: a bar for each class, the likeliest one first, with its probability.
-        bars = page.locator(".st-key-classes")
-        api.expect(bars.locator(".bars .point")).to_have_count(10)
-        assert bars.locator(".ytick").first.text_content()
-        assert "%" in (bars.locator(".bars .point text").first.text_content() or "")
-        # The heatmap: drawn, with a cell to click for each of three routers and four experts.
-        heatmap = page.locator(".st-key-routing")
-        api.expect(heatmap.locator(".heatmaplayer image")).to_have_count(1)
-        box = heatmap.locator(".heatmaplayer image").bounding_box()
-        assert box and box["width"] > 200 and box["height"] > 60
-        cells = heatmap.locator(".scatterlayer .point")
-        api.expect(cells).to_have_count(3 * 4)
-
-        # A click on the last router's row shows its layer's kernels.
-        cells.last.scroll_into_view_if_needed()
-        place = cells.last.bounding_box()
-        assert place
-        page.mouse.click(place["x"] + place["width"] / 2, place["y"] + place["height"] / 2)
-        page.wait_for_url("**layer=classifier**")
-        api.expect(page.locator(".st-key-experts .heatmaplayer image")).to_have_count(4)
-
-        page.set_input_files("input[type=file]", broken)
-        alert = page.get_by_test_id("stAlert")
-        api.expect(alert).to_contain_text("broken.jpg is damaged")
-        page.get_by_role("radio", name="Moose").click()
-        api.expect(heading).to_have_text("Moose")
-        api.expect(alert).to_contain_text("broken.jpg is damaged")
-        page.wait_for_url("**image=moose**")
-
-        # A reload shows the same picture and layer.
-        page.reload()
-        api.expect(heading).to_have_text("Moose")
-        api.expect(page.locator("h4").last).to_have_text("All pictures at classifier")
+        yield browser
         browser.close()
-    others = {
-        url for url in elsewhere if not url.startswith((address, "data:", "blob:", address.replace("http", "ws")))
-    }
-    assert not others
+
+
+class Tab:
+    """A tab of a browser of its own, and what it complained about or asked of others."""
+
+    def __init__(self, chromium: Any, address: str, width: int, scheme: str = "light"):
+        self.address = address
+        self.context = chromium.new_context(viewport={"width": width, "height": 1000}, color_scheme=scheme)
+        self.page = self.context.new_page()
+        self.complaints: list[str] = []
+        self.asked: list[str] = []
+        self.watch(self.page)
+
+    def watch(self, page: Any) -> None:
+        page.set_default_timeout(SECONDS * 1000)
+        page.on("console", self.noted)
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("request", lambda request: self.asked.append(request.url))
+
+    def noted(self, message: Any) -> None:
+        # Streamlit looks for its server below the address of a page first, where it answers 404.
+        if message.type == "error" and "/_stcore/" not in message.location.get("url", ""):
+            self.complaints.append(message.text)
+
+    def close(self) -> None:
+        self.context.close()
+        own = (self.address, self.address.replace("http", "ws"), "data:", "blob:")
+        assert [url for url in self.asked if not url.startswith(own)] == []
+        assert self.complaints == []
+
+
+@pytest.mark.parametrize("width, scheme", [(1280, "light"), (390, "dark")])
+def test_from_an_upload_to_a_link_in_another_tab(
+    address: str, chromium: Any, tmp_path: Path, width: int, scheme: str
+) -> None:
+    from playwright.sync_api import expect
+
+    expect.set_options(timeout=SECONDS * 1000)
+    photograph, broken = tmp_path / "my dog.jpg", tmp_path / "broken.jpg"
+    photograph.write_bytes((SAMPLES / "dog.jpg").read_bytes())
+    broken.write_bytes(photograph.read_bytes()[:2000])
+    tab = Tab(chromium, address, width, scheme)
+    page = tab.page
+    page.goto(address)
+    heading = page.locator("h4").first
+    expect(heading).to_have_text("Kitten with yarn")
+
+    page.get_by_role("button", name="Add").first.click()
+    page.set_input_files("input[type=file]", [photograph, broken])
+    expect(heading).to_have_text("my dog.jpg")
+    expect(page.get_by_test_id("stAlert")).to_contain_text("broken.jpg is damaged")
+    # The prediction: a bar for each class, the likeliest one first, with its probability.
+    bars = page.locator(".st-key-classes")
+    expect(bars.locator(".bars .point")).to_have_count(10)
+    assert "%" in (bars.locator(".bars .point text").first.text_content() or "")
+    # The heatmap: drawn, with a cell to click for each of three routers and four experts.
+    heatmap = page.locator(".st-key-routing")
+    expect(heatmap.locator(".heatmaplayer image")).to_have_count(1)
+    cells = heatmap.locator(".scatterlayer .point")
+    expect(cells).to_have_count(3 * 4)
+
+    # A click on the last router's last cell chooses its layer and expert, here and on the other pages.
+    cells.last.scroll_into_view_if_needed()
+    place = cells.last.bounding_box()
+    assert place
+    page.mouse.click(place["x"] + place["width"] / 2, place["y"] + place["height"] / 2)
+    page.wait_for_url("**layer=classifier**")
+    expect(page.locator(".st-key-mixture .bars .point")).to_have_count(4)
+    page.get_by_role("link", name="See these kernels").click()
+    expect(page.locator("h2").first).to_have_text("Kernels")
+    expect(page.locator(".st-key-experts .heatmaplayer image")).to_have_count(4)
+    page.wait_for_url("**/kernels?**layer=classifier**")
+
+    # The page is no wider than the screen.
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+    # A reload, and the link in another tab, show the same; what that tab does changes nothing here.
+    page.reload()
+    expect(page.locator(".st-key-experts .heatmaplayer image")).to_have_count(4)
+    other = tab.context.new_page()
+    tab.watch(other)
+    other.goto(page.url)
+    expect(other.locator(".st-key-experts .heatmaplayer image")).to_have_count(4)
+    expect(other.get_by_role("radio", name="my dog.jpg")).to_be_checked()
+    other.get_by_role("radio", name="Moose").click()
+    other.wait_for_url("**image=moose**")
+    expect(page.get_by_role("radio", name="my dog.jpg")).to_be_checked()
+    tab.close()
+
+
+def test_an_expert_is_silenced_by_a_click_and_given_back(address: str, chromium: Any) -> None:
+    from playwright.sync_api import expect
+
+    tab = Tab(chromium, address, 1280)
+    page = tab.page
+    page.goto(f"{address}/what-if")
+    chart = page.locator("[class*=st-key-silencing]")
+    # The second expert of the second router: one click silences it, another gives it back.
+    cells = chart.locator(".scatterlayer .point")
+    expect(cells).to_have_count(3 * 4)
+    cell = cells.nth(5)
+    cell.scroll_into_view_if_needed()
+    click_middle(page, cell)
+    page.wait_for_url("**what=1.w_-_0_-_-**")
+    # The chart is drawn anew, with a frame.
+    expect(chart.locator(".shapelayer path")).to_have_count(1)
+    click_middle(page, cell)
+    page.wait_for_function("!location.search.includes('what=')")
+    page.get_by_role("button", name="Undo").click()
+    page.wait_for_url("**what=1.w_-_0_-_-**")
+    # A slider by the keyboard, and a reload that keeps both.
+    thumb = page.get_by_role("slider").first
+    thumb.focus()
+    thumb.press("ArrowRight")
+    page.wait_for_url(re.compile(r"what=1\.w_[\d.]+_0_-_-"))
+    page.reload()
+    expect(page.get_by_text("Changed: blocks.2.")).to_be_visible()
+    tab.close()
+
+
+def test_a_lasso_makes_a_slice_for_all_pages(address: str, chromium: Any) -> None:
+    from playwright.sync_api import expect
+
+    tab = Tab(chromium, address, 1280)
+    page = tab.page
+    page.goto(f"{address}/usage?section=map")
+    chart, count = page.locator(".st-key-map"), len(samples("cifar10"))
+    expect(chart.locator(".scatterlayer .point")).to_have_count(count)
+    place = chart.locator(".nsewdrag")
+    place.scroll_into_view_if_needed()
+    box = place.bounding_box()
+    assert box
+    left, top, right, bottom = box["x"] + 2, box["y"] + 2, box["x"] + box["width"] - 2, box["y"] + box["height"] - 2
+    page.mouse.move(left, top)
+    page.mouse.down()
+    for corner in ((right, top), (right, bottom), (left, bottom), (left, top)):
+        page.mouse.move(*corner, steps=5)
+    page.mouse.up()
+    page.get_by_role("button", name=f"Look at these {count} pictures").click()
+    page.wait_for_url("**tray=**")
+    page.get_by_role("link", name="Route").click()
+    expect(page.locator("h2").first).to_have_text("Route")
+    expect(page.locator(".st-key-image button")).to_have_count(count)
+    page.get_by_role("link", name="Usage").click()
+    page.get_by_role("button", name="Back to all pictures").click()
+    page.wait_for_function("!location.search.includes('tray=')")
+    tab.close()
+
+
+def click_middle(page: Any, cell: Any) -> None:
+    place = cell.bounding_box()
+    assert place
+    page.mouse.click(place["x"] + place["width"] / 2, place["y"] + place["height"] / 2)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from app_material import EXPERTS, save_untrained
 
-from condconv_mlx.app import engine
+from condconv_mlx.app import engine, models
 from condconv_mlx.checkpoint import CheckpointError
 
 NAME = "condconv_small_cifar10"
@@ -21,11 +21,11 @@ def images(count: int, seed: int = 0, size: int = 32, channels: int = 3) -> np.n
 
 def test_says_what_models_there_are(weights: Path) -> None:
     shipped = sorted(path.stem for path in weights.glob("*.safetensors"))
-    assert engine.models() == [*shipped, *engine.published()]
-    card = engine.describe(NAME)
+    assert models.names() == [*shipped, *models.published()]
+    card = models.describe(NAME)
     assert (card.dataset, card.size, card.channels, card.num_experts) == ("cifar10", 32, 3, EXPERTS)
     assert (card.labels[3], card.accuracy, card.measured_on) == ("cat", 0.9012, "held-out images")
-    assert engine.describe("condconv_small_static_cifar10").num_experts is None
+    assert models.describe("condconv_small_static_cifar10").num_experts is None
 
 
 def test_answer_is_that_of_the_model(weights: Path) -> None:
@@ -122,7 +122,7 @@ def test_an_error_reaches_the_caller_and_the_thread_goes_on(weights: Path) -> No
     with pytest.raises(ValueError):
         engine.kernels(NAME, "no.such.layer", np.ones(EXPERTS))
     with pytest.raises(CheckpointError, match="nowhere"):
-        engine.describe("nowhere")
+        models.describe("nowhere")
     with pytest.raises(Exception):  # noqa: B017 - whatever MLX says of a wrong number of channels
         engine.run(NAME, images(1, channels=1))
     assert engine.run(NAME, images(1)).probabilities.shape == (1, 10)
@@ -144,4 +144,4 @@ def test_a_damaged_file_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     path = save_untrained(tmp_path, "mine")
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(CheckpointError, match="damaged"):
-        engine.describe("mine")
+        models.describe("mine")

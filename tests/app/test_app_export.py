@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from condconv_mlx.app import export
-from condconv_mlx.app.engine import Answer, Card, Routing
+from condconv_mlx.app.engine import Answer, Routing
+from condconv_mlx.app.models import Card
 
-CARD = Card("net", "pets", ("cat", "dog"), 32, 3, 2, None, "test images")
+CARD = Card("net", "condconv_small", "pets", ("cat", "dog"), 32, 3, 2, None, "test images")
 NAMES = ['a "cat", maybe', "b"]
 ANSWER = Answer(
     seen=np.zeros((2, 32, 32, 3), np.uint8),

@@ -1,7 +1,5 @@
 """Published weights in the app: asked for before they are fetched, from a loopback server that answers as the hub."""
 
-import json
-import re
 import sys
 import threading
 from collections.abc import Iterator
@@ -9,20 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import plotly.graph_objects as go
 import pytest
-from streamlit.testing.v1 import AppTest
+from app_material import figure, go_to, open_app, texts
 
-import condconv_mlx.app
-from condconv_mlx.app import downloads, engine
+from condconv_mlx.app import downloads, engine, models
 from condconv_mlx.app.choices import knows
-from condconv_mlx.app.pictures import samples
 
 sys.path.append(str(Path(__file__).parents[1] / "convert"))
 from hub_server import Server, safetensors
 from timm_material import FIXTURE, random_arrays
 
-MAIN = Path(condconv_mlx.app.__path__[0]) / "main.py"
 SHIPPED = "condconv_small_cifar10"
 NAME = "tf_efficientnet_cc_b0_4e"
 WEIGHTS = f"timm/{NAME}.in1k/model.safetensors"
@@ -58,27 +52,9 @@ def server(content: bytes, weights: Path, tmp_path: Path, monkeypatch: pytest.Mo
         running.shutdown()
 
 
-def open_app(model: str) -> AppTest:
-    """The app as it is for a link to that model."""
-    app = AppTest.from_file(str(MAIN), default_timeout=120)
-    app.query_params["model"] = model
-    return app.run()
-
-
-def texts(elements: Any) -> str:
-    """What is read on the page: without the backslashes that keep Markdown from acting."""
-    return re.sub(r"\\(.)", r"\1", "\n".join(element.value for element in elements))
-
-
-def figure(app: AppTest, key: str) -> go.Figure | None:
-    """The chart of that key on the page."""
-    found = [element for element in app.get("plotly_chart") if element.key == key]
-    return go.Figure(json.loads(found[0].proto.spec)) if found else None
-
-
 def test_published_models_come_last_and_are_not_fetched(server: Server) -> None:
-    published = engine.published()
-    assert engine.models()[-len(published) :] == list(published)
+    published = models.published()
+    assert models.names()[-len(published) :] == list(published)
     model = published[NAME]
     assert (model.network, model.num_experts, model.megabytes, model.here) == ("EfficientNet-B0", 4, 53, False)
     assert model.source == f"huggingface.co/timm/{NAME}.in1k"
@@ -93,7 +69,7 @@ def test_two_who_ask_download_once(server: Server, content: bytes) -> None:
     assert first.over and downloads.running(NAME) is None
     assert first.done == first.total == len(content)
     assert [request[:2] for request in server.requests].count(("GET", WEIGHTS)) == 1
-    assert engine.published()[NAME].here
+    assert models.published()[NAME].here
 
 
 def test_a_failure_says_what_to_do_and_can_be_tried_again(server: Server) -> None:
@@ -124,9 +100,9 @@ def test_a_published_model_answers(server: Server, monkeypatch: pytest.MonkeyPat
     from condconv_mlx.checkpoint import CheckpointError
 
     with pytest.raises(CheckpointError, match="no longer there"):
-        engine.describe(NAME)
+        models.describe(NAME)
     downloads.start(NAME, 53).wait(60)
-    card = engine.describe(NAME)
+    card = models.describe(NAME)
     assert (card.dataset, card.size, card.channels, card.num_experts) == ("imagenet", 224, 3, 4)
     assert (len(card.labels), card.labels[0], card.accuracy) == (1000, "tench", None)
     assert (card.crop, card.interpolation) == (0.875, "bicubic")
@@ -152,14 +128,14 @@ def test_a_published_model_answers(server: Server, monkeypatch: pytest.MonkeyPat
 def test_models_are_kept_within_bounds(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     downloads.start(NAME, 53).wait(60)
     monkeypatch.setattr(engine, "KEPT_BYTES", 2**20)
-    engine.describe(NAME)
+    models.describe(NAME)
     assert list(engine._models) == [NAME]
-    engine.describe(SHIPPED)
+    engine.run(SHIPPED, np.zeros((1, 32, 32, 3), np.uint8))
     assert list(engine._models) == [SHIPPED]
 
 
 def test_the_page_asks_first(server: Server) -> None:
-    app = open_app(SHIPPED)
+    app = open_app(model=SHIPPED)
     options = app.selectbox(key="model").options
     assert "ImageNet photos · EfficientNet-B0 · 4 experts · ↓ 53 MB" in options
     assert "ImageNet photos · EfficientNet-B0 · static · ↓ 21 MB" in options
@@ -175,29 +151,31 @@ def test_the_page_asks_first(server: Server) -> None:
 
 
 def test_a_click_downloads_and_the_page_goes_on(server: Server) -> None:
-    app = open_app(NAME)
+    app = open_app(model=NAME)
     assert not server.requests
     app.button(key="download").click().run()
     assert not app.exception and not app.error
     assert "download" not in {button.key for button in app.button}
     assert app.selectbox(key="model").value == NAME
     assert "ImageNet photos · EfficientNet-B0 · 4 experts" in app.selectbox(key="model").options
-    bars, routing, usage = (figure(app, key) for key in (CHART, "routing", "usage"))
-    assert bars is not None and routing is not None and usage is not None
+    bars, routing = figure(app, CHART), figure(app, "routing")
+    assert bars is not None and routing is not None
     assert len(bars.data[0].y) == 10
     assert len(routing.layout.yaxis.ticktext) == 8
-    assert len(usage.layout.yaxis.ticktext) == len(samples("imagenet"))
     assert "and 995 more" in texts(app.caption)
     # ImageNet has names for much of what the samples show.
     assert "none of these" not in texts(app.caption)
+    app = go_to(app, "kernels")
     app.selectbox(key="layer").set_value("blocks.9.depthwise").run()
-    assert not app.exception and "Depthwise" in texts(app.caption)
+    assert not app.exception and not app.error
+    change = figure(app, "change")
+    assert change is not None and "input channel" not in change.data[0].hovertemplate
     assert app.query_params["layer"] == "blocks.9.depthwise"
 
 
 def test_a_download_that_fails_leaves_the_button(server: Server) -> None:
     server.status = 503
-    app = open_app(NAME)
+    app = open_app(model=NAME)
     app.button(key="download").click().run()
     assert not app.exception
     assert "it answered 503 Service Unavailable" in texts(app.error)
@@ -213,7 +191,7 @@ def test_a_download_that_fails_leaves_the_button(server: Server) -> None:
 
 def test_a_damaged_file_is_named_and_the_others_serve(server: Server) -> None:
     server.files[WEIGHTS] = b"not weights" * 100
-    app = open_app(NAME)
+    app = open_app(model=NAME)
     app.button(key="download").click().run()
     assert not app.exception
     assert "damaged" in texts(app.error)

@@ -1,14 +1,16 @@
 """Samples, crops, and what is drawn of them."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from app_material import noise
 from PIL import Image
 
-from condconv_mlx.app.pictures import ACCENT, SAMPLES, Crop, Picture, enlarged, samples, uploaded, with_crop
-from condconv_mlx.data import Box, ImageError, default_crop
+from condconv_mlx.app.pictures import ACCENT, SAMPLES, Crop, enlarged, kept, samples, with_crop
+from condconv_mlx.app.store import Entry, add_picture
+from condconv_mlx.data import Box, ImageError, default_crop, fit_image
 
 
 @pytest.mark.parametrize("dataset", ["cifar10", "fashion_mnist"])
@@ -73,16 +75,29 @@ def test_enlarged_pixels_are_crisp_squares(channels: int) -> None:
     np.testing.assert_array_equal(image[::10, ::10], image[9::10, 9::10])
 
 
-def test_uploads_are_kept_small() -> None:
-    picture = uploaded("1", "a.png", noise(0, 1500))
+def test_uploads_are_kept_small_and_once(store: Path) -> None:
+    id = add_picture(noise(0, 1500), "a.png")
+    picture = kept(Entry(id, "a.png"))
     assert picture.image.size == (1024, 1024)
     assert (picture.title, picture.credit, picture.truth) == ("a.png", "", None)
+    assert add_picture(noise(0, 1500), "b.png") == id
+    assert [path.name for path in (store / "images").iterdir()] == [f"{id}.png"]
 
 
-def test_a_bad_upload_names_its_file() -> None:
+def test_a_bad_upload_names_its_file(store: Path) -> None:
     with pytest.raises(ImageError, match="a.png"):
-        uploaded("1", "a.png", b"no picture")
+        add_picture(b"no picture", "a.png")
+    assert not store.exists()
 
 
 def test_thumbnail_is_an_address() -> None:
-    assert Picture("1", "a", Image.new("RGB", (300, 200))).thumbnail.startswith("data:image/jpeg;base64,")
+    assert samples("cifar10")[0].thumbnail.startswith("data:image/jpeg;base64,")
+
+
+def test_what_the_network_sees_is_kept_for_all_and_cannot_be_changed() -> None:
+    picture = samples("cifar10")[1]
+    seen = picture.fitted(32, 3, None, None, None, "lanczos")
+    np.testing.assert_array_equal(seen, fit_image(picture.image, 32, 3))
+    assert picture.fitted(32, 3, None, None, None, "lanczos") is seen
+    with pytest.raises(ValueError):
+        seen[0] = 0

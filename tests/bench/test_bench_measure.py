@@ -13,10 +13,11 @@ from condconv_mlx import functional as F
 from condconv_mlx.bench import SECTIONS, alone, experts, layers, memory, network, steps, training
 from condconv_mlx.bench.cases import SHAPES, Shape, TrainingCase
 from condconv_mlx.bench.findings import Finding, geometric_mean
-from condconv_mlx.bench.machine import cores, describe_machine, threads
+from condconv_mlx.bench.machine import describe_machine
 from condconv_mlx.bench.measure import MEASURES, Section, measure
 from condconv_mlx.bench.text import TITLES, machine_rows, section
 from condconv_mlx.bench.timing import median_times
+from condconv_mlx.cpu import CpuStatus
 from condconv_mlx.models import create_model
 
 
@@ -82,6 +83,18 @@ def test_layers_ask_the_peer_for_the_same_shape():
         assert list(row.forward_ms) == ["static", "loop", "condconv", "timm"]
         assert list(row.forward_backward_ms) == ["static", "condconv", "timm"]
         assert min([*row.forward_ms.values(), *row.forward_backward_ms.values()]) > 0
+
+
+def test_each_side_has_the_blas_threads_that_serve_it(monkeypatch):
+    threads = []
+    monkeypatch.setattr(layers, "cpu_status", lambda: CpuStatus("", "", True, cores=6, parts=4))
+    monkeypatch.setattr(layers, "set_blas_threads", threads.append)
+    seen = {}
+    works = {name: lambda name=name: seen.setdefault(name, threads[-1]) for name in ("static", "condconv")}
+    monkeypatch.setattr(layers, "_works", lambda *_: (works, works))
+    list(layers.measure_layers(None, SMALL[:1], effort=ONCE))
+    assert seen == {"static": 6, "condconv": 1}
+    assert threads[-1] == 1
 
 
 def test_layers_without_a_peer():
@@ -258,8 +271,7 @@ def test_findings_say_whether_they_are_met():
 def test_the_machine_is_this_one():
     machine = describe_machine(fake_peer([]))
     assert machine.peer == "timm 1, torch 2 on cpu"
-    assert 1 <= machine.cores == cores()
-    assert machine.threads == threads() >= 1
+    assert 1 <= machine.parts <= machine.cores
     assert machine.device.startswith("cpu" if mx.default_device() == mx.cpu else "gpu")
     assert machine.processor
     shown = dict(machine_rows(describe_machine(None)))
@@ -299,4 +311,5 @@ def test_text_has_every_figure():
     shown = section("memory", MEMORY, memory.memory_findings(MEMORY))
     assert "100" in shown and "60" in shown
     assert dict(machine_rows(MACHINE))["Strategies"].startswith("3 cases tuned")
-    assert dict(machine_rows(MACHINE))["Processor"] == "A <fast> one, 2 cores, 2 threads, load 0.5 at the start"
+    assert dict(machine_rows(MACHINE))["Processor"] == "A <fast> one, 2 cores, load 0.5 at the start"
+    assert "ours in 2 parts with one BLAS thread each, `mx.conv2d` with 2 threads" in dict(machine_rows(MACHINE))["CPU"]

@@ -6,8 +6,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from condconv_mlx.charts import class_bars, expert_usage, kernel_tiles, percent, routing_heatmap, tile_slices
-from condconv_mlx.charts.style import ACCENT
+from condconv_mlx.charts import (
+    build_up_tiles,
+    class_bars,
+    expert_bars,
+    expert_usage,
+    kernel_tiles,
+    percent,
+    routing_heatmap,
+    tile_slices,
+)
+from condconv_mlx.charts.style import ACCENT, EXPERTS, expert_color
 
 WEIGHTS = [np.array([0.1, 0.9, 0.5]), np.array([0.2, 0.3])]
 ROUTERS = ["blocks.1", "classifier"]
@@ -43,11 +52,12 @@ def test_routing_weights_land_in_their_cells() -> None:
     np.testing.assert_array_equal(cells.z, [[0.1, 0.9, 0.5], [0.2, 0.3, np.nan]])
     assert (cells.zmin, cells.zmax) == (0, 1)
     assert list(figure.layout.yaxis.ticktext) == ROUTERS
-    assert list(figure.layout.xaxis.ticktext) == ["1", "2", "3"]
+    assert [name.split("<br>")[1] for name in figure.layout.xaxis.ticktext] == ["1", "2", "3"]
+    assert all(expert_color(i) in name for i, name in enumerate(figure.layout.xaxis.ticktext))
     # The first router is at the top.
     assert figure.layout.yaxis.range[0] > figure.layout.yaxis.range[1]
     assert cells.customdata[0][1][1] == "blocks.1.conv1, blocks.1.conv2"
-    assert "%{customdata[1]}" in cells.hovertemplate and "weight %{z" in cells.hovertemplate
+    assert "%{customdata[1]}" in cells.hovertemplate and cells.customdata[0][1][2] == 0.9
 
 
 def test_a_click_finds_its_router() -> None:
@@ -59,6 +69,65 @@ def test_a_click_finds_its_router() -> None:
     assert [point[2] for point in markers.customdata] == [0.1, 0.9, 0.5, 0.2, 0.3]
     assert "%{customdata[2]:" in markers.hovertemplate
     assert list(figure.layout.yaxis.ticktext) == ["blocks.1", "<b>classifier</b>"]
+
+
+def test_a_hover_tells_what_is_usual() -> None:
+    usual = [np.array([0.2, 0.3, 0.5]), np.array([0.2, 0.001])]
+    figure = routing_heatmap(ROUTERS, LAYERS, WEIGHTS, usual, clickable=True)
+    np.testing.assert_array_equal(figure.data[0].z[0], WEIGHTS[0])
+    told = [point[3] for point in figure.data[1].customdata]
+    assert told[0] == ", usually 0.200: 0.5 times as active" and told[1] == ", usually 0.300: 3.0 times as active"
+    # Beside nearly nothing, everything is many times as active.
+    assert told[4] == ", usually 0.001"
+    assert "%{customdata[3]}" in figure.data[1].hovertemplate
+
+
+def test_a_difference_is_on_a_symmetric_scale_and_a_cell_is_framed_in_its_colour() -> None:
+    usual = [np.array([0.2, 0.3, 0.5]), np.array([0.2, 0.1])]
+    figure = routing_heatmap(ROUTERS, LAYERS, WEIGHTS, usual, selected=0, expert=2, difference=True)
+    np.testing.assert_allclose(figure.data[0].z, [[-0.1, 0.6, 0.0], [0.0, 0.2, np.nan]], atol=1e-12)
+    assert -figure.data[0].zmin == figure.data[0].zmax == pytest.approx(0.6)
+    (frame,) = figure.layout.shapes
+    assert frame.line.color == expert_color(2) and (frame.x0, frame.x1, frame.y0, frame.y1) == (1.5, 2.5, -0.5, 0.5)
+    assert not routing_heatmap(ROUTERS, LAYERS, WEIGHTS, selected=1, expert=2).layout.shapes
+    with pytest.raises(ValueError, match="usual"):
+        routing_heatmap(ROUTERS, LAYERS, WEIGHTS, difference=True)
+
+
+def test_bars_of_experts_have_their_colours_and_usual_ends() -> None:
+    figure = expert_bars(WEIGHTS[0], np.array([0.2, 0.3, 0.4]), selected=1)
+    bars = figure.data[0]
+    np.testing.assert_array_equal(bars.y, WEIGHTS[0])
+    assert list(bars.marker.color) == [expert_color(i) for i in range(3)]
+    assert bars.marker.opacity[1] == 1 > bars.marker.opacity[0]
+    assert [(line.y0, line.y1) for line in figure.layout.shapes] == [(0.2, 0.2), (0.3, 0.3), (0.4, 0.4)]
+    assert bars.customdata[1][0] == 2 and "3.0 times" in bars.customdata[1][1]
+    assert not expert_bars(WEIGHTS[0]).layout.shapes
+    with pytest.raises(ValueError, match=r"\(3,\)"):
+        expert_bars(WEIGHTS[0], WEIGHTS[1])
+
+
+def test_a_kernel_builds_up_frame_by_frame() -> None:
+    sums = np.cumsum(np.random.default_rng(0).standard_normal((3, 3, 3, 2)), axis=0)
+    figure = build_up_tiles(sums, ["a", "+ b", "+ c"], limit=4.0)
+    for frame, kernel in zip(figure.frames, sums, strict=True):
+        np.testing.assert_allclose(frame.data[0].z, tile_slices(kernel)[0])
+    np.testing.assert_allclose(figure.data[0].z, tile_slices(sums[-1])[0])
+    assert [frame.layout.title.text for frame in figure.frames] == ["a", "+ b", "+ c"]
+    steps = figure.layout.sliders[0].steps
+    assert [list(step.args[0]) for step in steps] == [[frame.name] for frame in figure.frames]
+    assert figure.layout.sliders[0].active == 2
+    with pytest.raises(ValueError, match="2 and 3"):
+        build_up_tiles(sums, ["a", "b"], limit=1)
+
+
+def test_kernels_of_three_channels_can_be_coloured() -> None:
+    kernel = np.array([[[0.0, 1.0, -1.0]]])
+    figure = kernel_tiles([kernel], ["1"], limit=1.0, color=True)
+    assert figure.data[0].type == "image"
+    assert np.array(figure.data[0].z)[0, 0].tolist() == [128, 255, 0]
+    assert kernel_tiles([kernel], ["1"]).data[0].type == "heatmap"
+    assert kernel_tiles([np.ones((1, 1, 2))], ["1"], color=True).data[0].type == "heatmap"
 
 
 def test_routing_lists_must_match() -> None:
@@ -138,6 +207,8 @@ FIGURES: list[Any] = [
     routing_heatmap(ROUTERS, LAYERS, WEIGHTS, clickable=True),
     expert_usage(["a"], np.array([[0.5, 0.5]])),
     kernel_tiles([np.ones((3, 3, 2))], ["1"]),
+    expert_bars(np.array([0.5, 0.5]), np.array([0.2, 0.3])),
+    build_up_tiles(np.ones((2, 3, 3, 2)), ["1", "2"], 1.0),
 ]
 
 
@@ -146,3 +217,45 @@ def test_charts_fit_light_and_dark_pages(figure: Any) -> None:
     assert figure.layout.paper_bgcolor == figure.layout.plot_bgcolor == "rgba(0, 0, 0, 0)"
     assert figure.layout.height > 0 and figure.layout.width is None
     assert json.loads(figure.to_json())
+
+
+# Of light, as each kind of cone that is missing leaves it: Machado, Oliveira and Fernandes 2009, table 1, severity 1.
+PROTANOPE = [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]
+DEUTERANOPE = [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]
+
+
+def light(color: str) -> np.ndarray:
+    """#RRGGBB as linear light."""
+    value = np.array([int(color[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    return np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
+
+
+def oklab(linear: np.ndarray) -> np.ndarray:
+    """Linear light as OKLab (Ottosson 2020), where distance is what the eye tells apart."""
+    cones = [
+        [0.4122214708, 0.5363325363, 0.0514459929],
+        [0.2119034982, 0.6806995451, 0.1073969566],
+        [0.0883024619, 0.2817188376, 0.6299787005],
+    ]
+    axes = [
+        [0.2104542553, 0.7936177850, -0.0040720468],
+        [1.9779984951, -2.4285922050, 0.4505937099],
+        [0.0259040371, 0.7827717662, -0.8086757660],
+    ]
+    return np.array(axes) @ np.cbrt(np.array(cones) @ np.clip(linear, 0, 1))
+
+
+@pytest.mark.parametrize("eye", [np.eye(3), PROTANOPE, DEUTERANOPE], ids=["normal", "no red", "no green"])
+def test_experts_can_be_told_apart(eye: Any) -> None:
+    seen = [oklab(np.array(eye) @ light(color)) for color in EXPERTS]
+    apart = np.array([[np.linalg.norm(a - b) for b in seen] for a in seen]) + np.eye(len(seen))
+    # 0.02 is just noticeable side by side; 0.1 is black and a very dark grey.
+    assert apart[:8, :8].min() > 0.1
+    assert apart.min() > 0.03
+    assert len(EXPERTS) == 32 and expert_color(32) == expert_color(0)
+
+
+def test_experts_are_seen_on_white_and_on_black() -> None:
+    luminance = np.array([light(color) @ [0.2126, 0.7152, 0.0722] for color in EXPERTS])
+    assert (1.05 / (luminance + 0.05)).min() > 1.5
+    assert ((luminance + 0.05) / (float(light("#0E1117") @ [0.2126, 0.7152, 0.0722]) + 0.05)).min() > 2

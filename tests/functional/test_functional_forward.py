@@ -10,7 +10,7 @@ from condconv_mlx.functional import STRATEGIES, cond_conv2d, conv2d, conv2d_per_
 
 from .reference import loop_conv2d, needs_compiler, numpy_conv2d
 
-DENSE = ["auto", "unfold", "loop", "fold"]
+DENSE = ["auto", "unfold", "rows", "loop", "fold"]
 TOLERANCE = {mx.float32: 2e-5, mx.float16: 4e-3, mx.bfloat16: 3e-2}
 
 
@@ -52,7 +52,7 @@ def test_kernel_sizes_and_batch_sizes(kernel, stride, n, strategy):
 @pytest.mark.parametrize("kernel", [(1, 1), (3, 3), (5, 5), (7, 3)])
 @pytest.mark.parametrize("stride", [(1, 1), (2, 2)])
 @pytest.mark.parametrize("padding", [1, "same", ((0, 1), (2, 0))])
-@pytest.mark.parametrize("strategy", ["auto", "shift", "unfold", "loop", "fold"])
+@pytest.mark.parametrize("strategy", ["auto", "taps", "shift", "unfold", "rows", "loop", "fold"])
 def test_depthwise(kernel, stride, padding, strategy):
     x, kernels, bias = arrays(4, (9, 8), 6, 6, kernel, groups=6)
     options = {"stride": stride, "padding": padding, "groups": 6}
@@ -105,7 +105,7 @@ def test_random_shapes_with_gradients(n, size, groups, depth, out, kernel, strid
     wanted = loop_conv2d(x, kernels, **options)
     cotangent = mx.array(np.random.default_rng(seed).standard_normal(wanted.shape).astype(np.float32))
     _, wanted_gradients = mx.vjp(lambda x, k: loop_conv2d(x, k, **options), [x, kernels], [cotangent])
-    for strategy in ["unfold", "fold", "shift"] if depth == out == 1 else ["unfold", "fold"]:
+    for strategy in ["unfold", "rows", "fold", *(["taps", "shift"] if depth == out == 1 else [])]:
         output, gradients = mx.vjp(
             lambda x, k, s=strategy: conv2d_per_example(x, k, strategy=s, **options), [x, kernels], [cotangent]
         )
@@ -177,7 +177,7 @@ def test_bad_arguments_say_what_was_given_and_wanted(call, says):
 
 
 def test_every_strategy_is_tested_here():
-    assert set(STRATEGIES) == {"unfold", "shift", "loop", "fold"}
+    assert set(STRATEGIES) == {"unfold", "rows", "taps", "shift", "loop", "fold"}
 
 
 @pytest.mark.parametrize("groups", [1, 2, 4])

@@ -34,7 +34,7 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("kernel", [(3, 3), (1, 1)])
-@pytest.mark.parametrize("strategy", ["auto", "unfold", "loop", "fold", "outputs"])
+@pytest.mark.parametrize("strategy", ["auto", "unfold", "rows", "loop", "fold", "outputs"])
 # With fewer experts than examples another way is taken to the gradient of x.
 @pytest.mark.parametrize(("n", "e"), [(2, 3), (3, 2)])
 def test_all_gradients_of_cond_conv2d(case, kernel, strategy, n, e):
@@ -132,7 +132,7 @@ def test_second_order_gradient(way):
 
 @pytest.mark.parametrize("dtype", [mx.float16, mx.bfloat16])
 @pytest.mark.parametrize("groups", [1, 2, 8])
-@pytest.mark.parametrize("strategy", ["auto", "unfold", "loop", "fold", "outputs"])
+@pytest.mark.parametrize("strategy", ["auto", "unfold", "rows", "loop", "fold", "outputs"])
 def test_gradients_in_half_precision_are_near_those_in_single(dtype, groups, strategy):
     rng = np.random.default_rng(0)
     shapes = [(5, 8, 8, 8), (5, 4), (4, 8, 3, 3, 8 // groups), (5, 4, 4, 8)]

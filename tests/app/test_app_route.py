@@ -1,61 +1,19 @@
-"""The page, as Streamlit's own harness runs it."""
+"""The page Route: what the network makes of the chosen picture."""
 
-import base64
-import json
-import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import plotly.graph_objects as go
 import pytest
-from app_material import EXPERTS, bomb, noise, png, save_untrained
+from app_material import EXPERTS, bomb, figure, go_to, noise, numbers, open_app, png, save_untrained, texts, upload
 from PIL import Image
-from streamlit.testing.v1 import AppTest
 
-import condconv_mlx.app
 from condconv_mlx.app import engine
 from condconv_mlx.app.pictures import SAMPLES, samples
 from condconv_mlx.data import Box, fit_image
 
-MAIN = Path(condconv_mlx.app.__path__[0]) / "main.py"
 FASHION = "condconv_small_fashion_mnist"
 STATIC = "condconv_small_static_cifar10"
-
-
-def open_app(**address: str) -> AppTest:
-    """The app as it is after its first run, with these in its address."""
-    app = AppTest.from_file(str(MAIN), default_timeout=60)
-    for key, value in address.items():
-        app.query_params[key] = value
-    return app.run()
-
-
-def figure(app: AppTest, key: str) -> go.Figure | None:
-    """The chart of that key on the page."""
-    for element in app.get("plotly_chart"):
-        if element.key == key:
-            return go.Figure(json.loads(element.proto.spec))
-    return None
-
-
-def numbers(array: Any) -> np.ndarray:
-    """An array of a chart, which Plotly writes as base64."""
-    if isinstance(array, dict):
-        shape = [int(n) for n in str(array.get("shape", "-1")).split(",")]
-        return np.frombuffer(base64.b64decode(array["bdata"]), array["dtype"]).reshape(shape)
-    return np.array(array, dtype=float)
-
-
-def upload(app: AppTest, *files: tuple[str, bytes]) -> AppTest:
-    app.file_uploader(key="files").set_value([(name, data, "image/png") for name, data in files])
-    return app.run()
-
-
-def texts(elements: Any) -> str:
-    """What is read on the page: without the backslashes that keep Markdown from acting."""
-    return re.sub(r"\\(.)", r"\1", "\n".join(element.value for element in elements))
 
 
 def test_opens_with_a_routed_sample(weights: Path) -> None:
@@ -70,29 +28,34 @@ def test_opens_with_a_routed_sample(weights: Path) -> None:
     assert "answers with one of them" in texts(app.caption)
     assert "90.1 % of held-out images" in texts(app.caption)
     assert "Wikimedia Commons" in texts(app.caption)
-    assert len(app.get("download_button")) == 3
+    labels = [button.label for button in app.get("download_button")]
+    assert labels[-3:] == ["Predictions (CSV)", "Routing weights (CSV)", "Both (JSON)"]
 
 
-def test_charts_show_what_the_engine_says(weights: Path) -> None:
+def test_the_chart_shows_what_the_engine_says(weights: Path) -> None:
     app = open_app(image="horses", layer="classifier")
-    number = next(i for i, picture in enumerate(samples("cifar10")) if picture.id == "horses")
-    usage, heatmap = figure(app, "usage"), figure(app, "routing")
-    assert usage is not None and heatmap is not None
-    table = numbers(usage.data[0].z)
-    assert table.shape == (len(samples("cifar10")), EXPERTS)
-    np.testing.assert_allclose(table[number], numbers(heatmap.data[0].z)[-1])
+    horses = next(picture for picture in samples("cifar10") if picture.id == "horses")
+    heatmap = figure(app, "routing")
+    assert heatmap is not None
+    answer = engine.run("condconv_small_cifar10", fit_image(horses.image, 32, 3)[None])
+    np.testing.assert_allclose(numbers(heatmap.data[0].z), [routing.weights[0] for routing in answer.routing])
     assert heatmap.layout.yaxis.ticktext[-1] == "<b>classifier</b>"
 
 
 def test_address_keeps_the_choice(weights: Path) -> None:
-    app = open_app(image="truck", layer="blocks.2.conv2", model="condconv_small_cifar10")
+    app = open_app(image="truck", layer="blocks.2.conv2", model="condconv_small_cifar10", expert="3")
     assert "#### Truck, drawn" in texts(app.markdown)
-    assert app.selectbox(key="layer").value == "blocks.2.conv2"
     app.button_group(key="image").set_value("coffee").run()
-    app.selectbox(key="layer").set_value("classifier").run()
-    assert app.query_params["image"] == "coffee"
-    assert app.query_params["layer"] == "classifier"
     assert "none of these" in texts(app.caption)
+    # A click on a page clears the address, and the app fills it again.
+    app = go_to(app, "kernels")
+    assert app.selectbox(key="layer").value == "blocks.2.conv2"
+    app.selectbox(key="layer").set_value("classifier").run()
+    wanted = {"image": "coffee", "layer": "classifier", "expert": "3", "model": "condconv_small_cifar10"}
+    assert {key: app.query_params[key] for key in wanted} == wanted
+    app = go_to(app, "")
+    assert app.button_group(key="image").value == "coffee"
+    assert {key: app.query_params[key] for key in wanted} == wanted
 
 
 def test_a_wrong_address_does_no_harm(weights: Path) -> None:
@@ -101,34 +64,13 @@ def test_a_wrong_address_does_no_harm(weights: Path) -> None:
     assert app.query_params["image"] == samples("cifar10")[0].id
 
 
-def test_every_layer_shows_its_kernels(weights: Path) -> None:
-    app = open_app()
-    for layer in app.selectbox(key="layer").options:
-        app.selectbox(key="layer").set_value(layer).run()
-        assert not app.exception and not app.error
-        mixed, experts = figure(app, "mixed"), figure(app, "experts")
-        assert mixed is not None and experts is not None
-        assert len(experts.data) == EXPERTS
-        assert mixed.layout.coloraxis.cmax == experts.layout.coloraxis.cmax == -experts.layout.coloraxis.cmin
-
-
-def test_output_channel_stays_where_it_was_put(weights: Path) -> None:
-    app = open_app(layer="classifier")
-    key = "channel condconv_small_cifar10 classifier"
-    assert app.selectbox(key=key).label == "Class"
-    app.selectbox(key=key).set_value(7).run()
-    app.button_group(key="image").set_value("dog").run()
-    assert app.selectbox(key=key).value == 7
-
-
 def test_static_network_has_nothing_to_route(weights: Path) -> None:
     app = open_app(layer="classifier")
     app.selectbox(key="model").set_value(STATIC).run()
     assert figure(app, "classes") is not None
-    assert figure(app, "routing") is None and figure(app, "usage") is None
+    assert figure(app, "routing") is None
     assert "static" in texts(app.info)
-    assert len(app.get("download_button")) == 2
-    assert "layer" not in app.query_params
+    assert [button.label for button in app.get("download_button")][-2:] == ["Predictions (CSV)", "Predictions (JSON)"]
     app.selectbox(key="model").set_value("condconv_small_cifar10").run()
     assert figure(app, "routing") is not None and not app.info
 
@@ -164,18 +106,6 @@ def last_run(monkeypatch: pytest.MonkeyPatch) -> Callable[[], np.ndarray]:
     return lambda: kept[-1]
 
 
-def test_uploads_come_first_and_are_chosen(weights: Path) -> None:
-    app = upload(open_app(), ("one.png", noise(1)), ("one.png", noise(2)))
-    assert not app.exception and not app.error
-    assert "#### one.png" in texts(app.markdown)
-    usage = figure(app, "usage")
-    assert usage is not None
-    assert list(usage.layout.yaxis.ticktext[:2]) == ["one.png", "one.png"]
-    assert "image" not in app.query_params
-    app = upload(app)
-    assert app.button_group(key="image").value == "cat"
-
-
 def test_a_real_photograph(weights: Path) -> None:
     app = upload(open_app(), ("holiday.jpg", (SAMPLES / "dog.jpg").read_bytes()))
     assert not app.error
@@ -207,14 +137,6 @@ def test_names_of_files_are_shown_as_they_are(weights: Path) -> None:
     assert "![" not in app.error[0].value and "](" not in app.error[0].value
 
 
-def test_many_uploads(weights: Path) -> None:
-    app = upload(open_app(), *[(f"{i}.png", noise(i)) for i in range(64)])
-    assert not app.exception and not app.error
-    usage = figure(app, "usage")
-    assert usage is not None
-    assert numbers(usage.data[0].z).shape == (64 + len(samples("cifar10")), EXPERTS)
-
-
 def test_crop_moves_what_the_network_sees(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = last_run(monkeypatch)
     halves = np.zeros((40, 80, 3), dtype=np.uint8)
@@ -228,6 +150,23 @@ def test_crop_moves_what_the_network_sees(weights: Path, monkeypatch: pytest.Mon
     next(button for button in app.button if button.label == "Reset").click().run()
     assert app.slider[1].value == 50
     assert seen()[0, 16, 2, 0] < 30
+
+
+def test_a_link_keeps_crop_and_inversion(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = last_run(monkeypatch)
+    halves = np.zeros((40, 80, 3), dtype=np.uint8)
+    halves[:, 40:] = 255
+    app = upload(open_app(model=FASHION), ("halves.png", png(halves)))
+    app.slider[1].set_value(100).run()
+    app.toggle[0].set_value(True).run()
+    wanted = seen()
+    link = {key: value if isinstance(value, str) else value[0] for key, value in app.query_params.items()}
+    assert (link["crop"], link["invert"]) == ("100,100,50", "1")
+    again = open_app(**link)
+    np.testing.assert_array_equal(seen(), wanted)
+    assert again.slider[1].value == 100 and again.toggle[0].value is True
+    for wrong in ("a,b,c", "1,2", "300,0,0", "-1,0,0"):
+        assert not open_app(crop=wrong, invert="x").exception
 
 
 def test_a_network_may_bring_a_crop_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -254,7 +254,7 @@ def test_recomputed_blocks_take_less_memory():
             step = step_function(model, optimizer, {}, TrainingSettings(), compiled=False)
             mx.eval(step([part], 1.0, 0.0), model.state, optimizer.state)
         peaks.append(mx.get_peak_memory() - before)
-    assert peaks[1] < 0.5 * peaks[0]
+    assert peaks[1] < 0.7 * peaks[0]
 
 
 def test_only_a_network_with_blocks_can_recompute_them():

@@ -178,5 +178,7 @@ def is_static(answer: Answer) -> bool:
 
 
 def link(page: str, label: str) -> None:
-    """A link to another page by its path, which shows the same model, pictures, layer and expert."""
-    st.page_link(st.session_state["pages"][page], label=label, icon=":material/arrow_forward:")
+    """A way to another page by its path, which shows the same model, pictures, layer and expert."""
+    # Not st.page_link, whose click is lost if a chart tells of a selection before the other page has come.
+    if st.button(label, type="tertiary", icon=":material/arrow_forward:", key=f"to {page}"):
+        st.switch_page(st.session_state["pages"][page])

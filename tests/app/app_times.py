@@ -99,7 +99,7 @@ def main() -> None:
             time.sleep(1)
 
             def kernels() -> None:
-                page.get_by_role("link", name="See these kernels").click()
+                page.get_by_role("button", name="See these kernels").click()
                 page.locator(".st-key-experts .heatmaplayer image").first.wait_for()
 
             timed("to the page Kernels", 3, kernels)

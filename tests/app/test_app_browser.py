@@ -144,8 +144,9 @@ def test_from_an_upload_to_a_link_in_another_tab(
     assert place
     page.mouse.click(place["x"] + place["width"] / 2, place["y"] + place["height"] / 2)
     page.wait_for_url("**layer=classifier**")
-    expect(page.locator(".st-key-mixture .bars .point")).to_have_count(4)
-    page.get_by_role("link", name="See these kernels").click()
+    expect(page.locator("h4", has_text="The kernel of classifier")).to_be_visible()
+    expect(page.get_by_text("Expert 4 is")).to_be_visible()
+    page.get_by_role("button", name="See these kernels").click()
     expect(page.locator("h2").first).to_have_text("Kernels")
     expect(page.locator(".st-key-experts .heatmaplayer image")).to_have_count(4)
     page.wait_for_url("**/kernels?**layer=classifier**")

@@ -58,6 +58,14 @@ def test_address_keeps_the_choice(weights: Path) -> None:
     assert {key: app.query_params[key] for key in wanted} == wanted
 
 
+def test_a_layer_leads_to_its_kernels(weights: Path) -> None:
+    app = open_app(layer="classifier", image="dog")
+    app.button(key="to kernels").click().run()
+    assert not app.exception and app.selectbox(key="layer").value == "classifier"
+    assert figure(app, "experts") is not None
+    assert (app.query_params["layer"], app.query_params["image"]) == ("classifier", "dog")
+
+
 def test_a_wrong_address_does_no_harm(weights: Path) -> None:
     app = open_app(image="../../etc/passwd", layer="nonsense", model="no model")
     assert not app.exception and not app.error

@@ -20,7 +20,7 @@ def replace_norms(model: nn.Module, norm: str) -> None:
         ValueError: for an unknown name.
     """
     if norm not in NORMS:
-        raise ValueError(f'[create_model] norm must be "batch" or one of {list(NORMS)}, got "{norm}".')
+        raise ValueError(f'[create_model] norm must be one of {["batch", *NORMS]}, got "{norm}".')
     named = model.named_modules()
     in_router = {id(part) for _, module in named if isinstance(module, Router) for part in module.modules()}
     new: list[tuple[str, nn.Module]] = []

@@ -49,8 +49,12 @@ def test_a_wrong_output_is_found(quick, monkeypatch, capsys):
 
 
 def test_a_wrong_gradient_is_found(monkeypatch):
-    right = gradients.kernel_gradient
-    monkeypatch.setattr(gradients, "kernel_gradient", lambda *arguments: 1.2 * right(*arguments))
+    right = gradients._kernel_gradients
+    monkeypatch.setattr(
+        gradients,
+        "_kernel_gradients",
+        lambda *arguments: [(1.2 * gradient, part) for gradient, part in right(*arguments)],
+    )
     found = wrong()
     assert {"conv2d_per_example, unfold", "conv2d_per_example, auto", "cond_conv2d, unfold", "CondConv2d"} <= found
     assert not {"mix_experts", "Router"} & found

@@ -155,7 +155,7 @@ def test_exported_with_its_routing(small, tmp_path):
         (["missing.safetensors", "out.safetensors"], 1, "There is no file missing.safetensors"),
         (["tf_efficientnet_cc_b0", "out.safetensors"], 1, "Did you mean tf_efficientnet"),
         (["{theirs}", "out.safetensors", "--set", "norm_eps"], 1, "--set wants NAME=VALUE"),
-        (["{theirs}", "out.safetensors", "--set", "norm=1"], 1, "no such setting"),
+        (["{theirs}", "out.safetensors", "--set", "wide=1"], 1, "no such setting"),
         (["{theirs}", "out.safetensors", "--fold", "{picture}"], 1, "lacks labels and input for pictures"),
         (["{small}", "out.safetensors", "--fold", "{small}"], 1, "is not a picture this program can read"),
         (["{small}", "out.safetensors", "--fold", "{wrong}"], 1, "routing must name all 3 routers"),

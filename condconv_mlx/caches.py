@@ -52,7 +52,8 @@ def remove(entry: Kept) -> None:
     for path in entry.files:
         path.unlink(missing_ok=True)
     for folder in {path.parent for path in entry.files}:
-        while folder != cache_dir() and not any(folder.iterdir()):
+        # It may have gone with one below it.
+        while folder != cache_dir() and folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
             folder = folder.parent
 

@@ -186,6 +186,8 @@ def test_an_expert_is_silenced_by_a_click_and_given_back(address: str, chromium:
     expect(chart.locator(".shapelayer path")).to_have_count(1)
     click_middle(page, cell)
     page.wait_for_function("!location.search.includes('what=')")
+    # The address changes before the page is done.
+    page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
     page.get_by_role("button", name="Undo").click()
     page.wait_for_url("**what=1.w_-_0_-_-**")
     # A slider by the keyboard, and a reload that keeps both.

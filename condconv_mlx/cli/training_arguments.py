@@ -140,7 +140,7 @@ def _machine(group: Any) -> None:
         type=at_least_one,
         default=1,
         metavar="N",
-        help="share each batch among N processes on this machine; on a CPU, one a core is fastest (default: 1)",
+        help="share each batch among N processes here; on Linux one alone uses up to four cores (default: 1)",
     )
     group.add_argument(
         "--sync-norm", action="store_true", default=None, help="several processes: batch norm over the whole batch"

@@ -6,7 +6,7 @@ MLX's streams belong to a thread, and Streamlit runs each rerun of a page on a n
 import hashlib
 import pickle
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,7 +78,11 @@ def run(name: str, images: np.ndarray) -> Answer:
     """
     images = np.ascontiguousarray(images)
     # A batch at a time, between which the others have their turn.
-    parts = [_submit(_run, name, images[part]) for part in batches(images)]
+    return joined(images, [_submit(_run, name, images[part]) for part in batches(images)])
+
+
+def joined(images: np.ndarray, parts: Sequence[Answer]) -> Answer:
+    """The answer for all images, from those for some of them, in their order."""
     return Answer(
         seen=images,
         probabilities=np.concatenate([part.probabilities for part in parts]),

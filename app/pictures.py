@@ -109,9 +109,21 @@ def with_crop(image: Image.Image, box: Box, width: int = 480) -> Image.Image:
     return dimmed
 
 
+def image_of(pixels: np.ndarray) -> Image.Image:
+    """uint8 (H, W, 1) or (H, W, 3) as a picture, grey or in colour."""
+    return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+
+
+def data_uri(image: Image.Image, form: str, **options: int) -> str:
+    """A picture as an address that holds it; `form` is "PNG" or "JPEG", and `options` are those of Pillow's `save`."""
+    file = io.BytesIO()
+    image.save(file, form, **options)
+    return f"data:image/{form.lower()};base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
 def enlarged(pixels: np.ndarray, side: int = 480) -> Image.Image:
     """uint8 (size, size, channels) as a picture of about `side` pixels in which each pixel is a crisp square."""
-    image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).convert("RGB")
+    image = image_of(pixels).convert("RGB")
     factor = max(1, side // pixels.shape[0])
     return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
 
@@ -124,9 +136,7 @@ def _image(path: Path) -> Image.Image:
 
 @lru_cache(maxsize=4096)
 def _thumbnail(path: Path) -> str:
-    file = io.BytesIO()
-    Image.fromarray(fit_image(_image(path), THUMBNAIL, 3)).save(file, "JPEG", quality=80)
-    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+    return data_uri(image_of(fit_image(_image(path), THUMBNAIL, 3)), "JPEG", quality=80)
 
 
 # Of 240 × 240 pixels, 170 kB each.

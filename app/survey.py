@@ -1,18 +1,16 @@
 """What the routers do over many pictures: those of the tray, or of a data set's test images."""
 
-import base64
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from PIL import Image
 
 from condconv_mlx.app import engine
-from condconv_mlx.app.engine import Answer, Routing
+from condconv_mlx.app.engine import Answer
 from condconv_mlx.app.models import Card
 from condconv_mlx.app.parts import short
+from condconv_mlx.app.pictures import data_uri, image_of
 from condconv_mlx.data import Dataset, fit_image
 
 # Of fitted images of a data set, which are kept for their thumbnails.
@@ -92,33 +90,18 @@ def of_dataset(card: Card, data: Dataset, chosen: np.ndarray, progress: Callable
     truths = [data.labels[int(data.test_labels[n])] for n in chosen]
     names = [f"{truth} {n + 1}" for truth, n in zip(truths, chosen, strict=True)]
     return of_answer(
-        card, _joined(images, answers), [f"{n}" for n in chosen], names, truths, lambda n: _thumbnail(images[n])
-    )
-
-
-def _joined(images: np.ndarray, answers: Sequence[Answer]) -> Answer:
-    return Answer(
-        seen=images,
-        probabilities=np.concatenate([answer.probabilities for answer in answers]),
-        routing=tuple(
-            Routing(same[0].router, same[0].layers, np.concatenate([one.weights for one in same]))
-            for same in zip(*(answer.routing for answer in answers), strict=True)
-        ),
+        card, engine.joined(images, answers), [f"{n}" for n in chosen], names, truths, lambda n: _thumbnail(images[n])
     )
 
 
 def _fitted(card: Card, pixels: np.ndarray) -> np.ndarray:
     if pixels.shape == (card.size, card.size, card.channels):
         return pixels
-    image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
-    return fit_image(image, card.size, card.channels, crop=card.crop, interpolation=card.interpolation)
+    return fit_image(image_of(pixels), card.size, card.channels, crop=card.crop, interpolation=card.interpolation)
 
 
 def _thumbnail(pixels: np.ndarray) -> str:
-    image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+    image = image_of(pixels)
     image.thumbnail((THUMBNAIL, THUMBNAIL))
     # Tiny ones keep their pixels.
-    form = "PNG" if max(image.size) < THUMBNAIL else "JPEG"
-    file = io.BytesIO()
-    image.save(file, form)
-    return f"data:image/{form.lower()};base64,{base64.b64encode(file.getvalue()).decode()}"
+    return data_uri(image, "PNG" if max(image.size) < THUMBNAIL else "JPEG")

@@ -1,5 +1,6 @@
 """The tray: the pictures that all pages look at, and how more get into it."""
 
+import io
 import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -7,12 +8,11 @@ from functools import cache
 
 import numpy as np
 import streamlit as st
-from PIL import Image
 
 from condconv_mlx.app import address, store
 from condconv_mlx.app.models import Card
 from condconv_mlx.app.parts import escape, tell
-from condconv_mlx.app.pictures import Picture, kept, samples
+from condconv_mlx.app.pictures import Picture, image_of, kept, samples
 from condconv_mlx.app.store import Entry, Tray
 from condconv_mlx.data import DataError, Dataset, ImageError, list_datasets, load_dataset
 
@@ -210,11 +210,8 @@ def dataset(spec: str) -> Dataset:
 
 def entry_of(data: Dataset, n: int) -> Entry:
     """The n-th test image, kept as a picture."""
-    import io
-
-    pixels = data.test_images[n]
     file = io.BytesIO()
-    Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(file, "PNG", compress_level=1)
+    image_of(data.test_images[n]).save(file, "PNG", compress_level=1)
     label = data.labels[int(data.test_labels[n])]
     return Entry(store.add_picture(file.getvalue(), label), f"{label} {n + 1}", label)
 

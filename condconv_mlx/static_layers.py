@@ -64,3 +64,10 @@ class SiLU(nn.Module):
 
     def __call__(self, x: mx.array) -> mx.array:
         return F.silu(x, exportable=not self.training)
+
+
+class MaxPool(nn.Module):
+    """The maxima of squares of 2×2; x (N, H, W, C) -> (N, floor(H / 2), floor(W / 2), C)."""
+
+    def __call__(self, x: mx.array) -> mx.array:
+        return F.max_pool(x, exportable=not self.training)

@@ -133,6 +133,42 @@ def _one_plus_exp(x: mx.array) -> mx.array:
     return power * power + 1
 
 
+def max_pool(x: mx.array, exportable: bool = False) -> mx.array:
+    """The maxima of squares of 2×2; x (N, H, W, C) -> (N, floor(H / 2), floor(W / 2), C).
+
+    An odd row or column at the end is left out. Equal maxima share the gradient. That of `nn.MaxPool2d` is a scatter.
+    """
+    return _maxima(x) if exportable else _max_pool(x)
+
+
+def _squares(x: mx.array) -> mx.array:
+    """(N, H, W, C) -> (N, floor(H / 2), 2, floor(W / 2), 2, C)."""
+    n, height, width, channels = x.shape
+    height, width = height // 2, width // 2
+    return x[:, : 2 * height, : 2 * width].reshape(n, height, 2, width, 2, channels)
+
+
+def _maxima(x: mx.array) -> mx.array:
+    # Faster than `mx.max` over the two short axes.
+    squares = _squares(x)
+    rows = mx.maximum(squares[:, :, 0], squares[:, :, 1])
+    return mx.maximum(rows[:, :, :, 0], rows[:, :, :, 1])
+
+
+_max_pool: Any = mx.custom_function(_maxima)
+
+
+@_max_pool.vjp
+def _max_pool_gradient(x: mx.array, cotangent: mx.array, output: mx.array) -> mx.array:
+    n, height, width, channels = x.shape
+    is_maximum = _squares(x) == output[:, :, None, :, None]
+    rows = is_maximum[:, :, 0].astype(x.dtype) + is_maximum[:, :, 1]
+    shared = cotangent / (rows[:, :, :, 0] + rows[:, :, :, 1])
+    spread = mx.where(is_maximum, shared[:, :, None, :, None], mx.array(0, x.dtype))
+    spread = spread.reshape(n, height - height % 2, width - width % 2, channels)
+    return mx.pad(spread, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)))
+
+
 def batch_norm(x: mx.array, weight: mx.array, bias: mx.array, eps: float) -> tuple[mx.array, mx.array, mx.array]:
     """Normalise each channel of x (N, ..., C) over all other axes; weight and bias (C,).
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from mlx.utils import tree_flatten
 
-from condconv_mlx.static_layers import BatchNorm, Conv2d, ReLU, ReLU6, SiLU
+from condconv_mlx.static_layers import BatchNorm, Conv2d, MaxPool, ReLU, ReLU6, SiLU
 
 
 def rand(*shape, seed=0):
@@ -131,5 +131,32 @@ def test_silu_second_derivative():
     ours, theirs = (
         mx.grad(lambda x, f=f: (mx.grad(lambda x: f(x).sum())(x) ** 2).sum())(x)
         for f in (SiLU(), lambda x: x * mx.sigmoid(x))
+    )
+    close(ours, theirs)
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 6, 3), (1, 5, 7, 2), (3, 2, 3, 1)])
+@pytest.mark.parametrize("dtype", [mx.float32, mx.bfloat16])
+def test_max_pool_and_its_gradient(shape, dtype):
+    x = rand(*shape).astype(dtype)
+    layer, theirs = MaxPool(), nn.MaxPool2d(2)
+    for mode in (layer.train(), layer.eval()):
+        close(mode(x), theirs(x), 0)
+        cotangent = rand(*theirs(x).shape, seed=3).astype(dtype)
+        (ours,), (wanted,) = (mx.vjp(f, [x], [cotangent])[1] for f in (mode, theirs))
+        close(ours, wanted, 0 if dtype == mx.float32 else 1e-2)
+
+
+def test_max_pool_shares_the_gradient_among_equals():
+    x = mx.array([[1.0, 1.0, 5.0, 0.0], [0.0, 1.0, 5.0, 5.0]])[None, :, :, None]
+    gradient = mx.grad(lambda x: (MaxPool()(x) * mx.array([3.0, 6.0])[None, None, :, None]).sum())(x)
+    assert np.allclose(np.array(gradient)[0, :, :, 0], [[1, 1, 2, 0], [0, 1, 2, 2]])
+
+
+def test_max_pool_second_derivative():
+    x = rand(2, 5, 4, 3)
+    ours, theirs = (
+        mx.grad(lambda x, f=f: (mx.grad(lambda x: (f(x) ** 3).sum())(x) ** 2).sum())(x)
+        for f in (MaxPool(), nn.MaxPool2d(2))
     )
     close(ours, theirs)

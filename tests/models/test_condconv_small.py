@@ -1,11 +1,14 @@
 """condconv_small: shapes, size, cost, and that it learns."""
 
+from itertools import pairwise
+
 import mlx.core as mx
 import numpy as np
 import pytest
 from mlx.utils import tree_flatten
 
 from condconv_mlx import create_model, list_models, save_model
+from condconv_mlx.complexity import count
 from condconv_mlx.explain import trace
 from condconv_mlx.layers import Router
 
@@ -29,11 +32,39 @@ def madds(size, channels, width, experts, classes=10):
     return total
 
 
+def madds_pooled(size, channels, width, experts, classes=10):
+    """The same of the network that pools."""
+    total, pixels, mixed = 9 * channels * width * size**2, size, 0
+    sizes = [width, *(round(share * width) for share in (1.5, 4.5, 6))]
+    for index, (inputs, outputs) in enumerate(pairwise(sizes)):
+        first, second = 9 * inputs * outputs, 9 * outputs * outputs
+        total += first * pixels**2 + second * (pixels // 2) ** 2
+        pixels //= 2
+        if experts and index:
+            mixed += first + second
+            total += inputs * experts
+    total += sizes[-1] * classes
+    if experts:
+        mixed += sizes[-1] * classes + classes
+        total += sizes[-1] * experts + experts * mixed
+    return total
+
+
 def test_is_within_its_budget(tmp_path):
     assert madds(32, 3, 28, 8) < 45e6
     assert madds(28, 1, 22, 8) < 20e6
+    assert madds_pooled(32, 3, 24, 8) < 45e6
     save_model(create_model("condconv_small"), tmp_path / "m.safetensors")
-    assert (tmp_path / "m.safetensors").stat().st_size < 10e6
+    save_model(create_model("condconv_small", width=24, downsampling="pool"), tmp_path / "pooled.safetensors")
+    assert all((tmp_path / name).stat().st_size < 10e6 for name in ("m.safetensors", "pooled.safetensors"))
+
+
+@pytest.mark.parametrize("experts", [None, 4])
+@pytest.mark.parametrize("size", [28, 33])
+def test_multiply_adds_are_those_by_hand(experts, size):
+    for by_hand, downsampling in ((madds, "stride"), (madds_pooled, "pool")):
+        model = create_model("condconv_small", num_experts=experts, width=8, downsampling=downsampling)
+        assert count(model, (size, size, 3)).madds == by_hand(size, 3, 8, experts)
 
 
 def test_parameters_are_those_counted_by_hand():
@@ -53,8 +84,10 @@ def test_parameters_are_those_counted_by_hand():
 @pytest.mark.parametrize("size", [28, 29, 32, 47, 64])
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("experts", [None, 1, 4])
-def test_sizes_channels_and_experts(size, channels, experts):
-    model = create_model("condconv_small", num_classes=7, num_experts=experts, in_channels=channels, width=8)
+@pytest.mark.parametrize("downsampling", ["stride", "pool"])
+def test_sizes_channels_and_experts(size, channels, experts, downsampling):
+    options = {"num_experts": experts, "in_channels": channels, "downsampling": downsampling}
+    model = create_model("condconv_small", num_classes=7, width=8, **options)
     assert model.eval()(mx.zeros((2, size, size, channels))).shape == (2, 7)
 
 
@@ -68,13 +101,26 @@ def test_one_router_a_block_shared_by_its_convolutions():
     ]
 
 
+def test_routers_where_images_are_pooled():
+    model = create_model("condconv_small", width=8, downsampling="pool")
+    result = trace(model, np.zeros((2, 32, 32, 3), np.float32))
+    assert [(router.name, router.layers) for router in result.routers] == [
+        ("blocks.1.router", ["blocks.1.conv1", "blocks.1.conv2"]),
+        ("blocks.2.router", ["blocks.2.conv1", "blocks.2.conv2"]),
+        ("classifier.router", ["classifier"]),
+    ]
+
+
 def test_static_twin_has_no_routers():
     model = create_model("condconv_small", num_experts=None, width=8)
     assert trace(model, np.zeros((2, 32, 32, 3), np.float32)).routers == []
 
 
-def test_all_experts_alike_and_weights_that_sum_to_one_give_the_static_twin():
-    twin, model = create_model("condconv_small", num_experts=None, width=8), create_model("condconv_small", width=8)
+@pytest.mark.parametrize("downsampling", ["stride", "pool"])
+def test_all_experts_alike_and_weights_that_sum_to_one_give_the_static_twin(downsampling):
+    twin, model = (
+        create_model("condconv_small", num_experts=experts, width=8, downsampling=downsampling) for experts in (None, 8)
+    )
     source = dict(tree_flatten(twin.parameters()))
     arrays = []
     for name, value in tree_flatten(model.parameters()):
@@ -100,6 +146,7 @@ def test_names_and_settings():
         "in_channels": 3,
         "width": 8,
         "router_dropout": 0.0,
+        "downsampling": "stride",
         "channels": None,
         "conditional_from": 1,
         "routing": "sigmoid",
@@ -152,6 +199,7 @@ def test_channels_of_the_blocks():
         {"channels": [8, 16]},
         {"channels": [8, 16, 0]},
         {"routing": "hard"},
+        {"downsampling": "mean"},
     ],
 )
 def test_settings_that_make_no_network(options):
@@ -160,8 +208,9 @@ def test_settings_that_make_no_network(options):
 
 
 @pytest.mark.parametrize("experts", [None, 4])
-def test_exported_for_inference_it_does_the_same(tmp_path, experts):
-    model = create_model("condconv_small", width=8, num_experts=experts).eval()
+@pytest.mark.parametrize("downsampling", ["stride", "pool"])
+def test_exported_for_inference_it_does_the_same(tmp_path, experts, downsampling):
+    model = create_model("condconv_small", width=8, num_experts=experts, downsampling=downsampling).eval()
     x = mx.random.normal((2, 32, 32, 3))
     mx.export_function(str(tmp_path / "model.mlxfn"), lambda x: model(x), x)
     assert np.allclose(np.array(mx.import_function(str(tmp_path / "model.mlxfn"))(x)[0]), np.array(model(x)), atol=1e-5)

@@ -166,7 +166,7 @@ def _max_pool_gradient(x: mx.array, cotangent: mx.array, output: mx.array) -> mx
     shared = cotangent / (rows[:, :, :, 0] + rows[:, :, :, 1])
     spread = mx.where(is_maximum, shared[:, :, None, :, None], mx.array(0, x.dtype))
     spread = spread.reshape(n, height - height % 2, width - width % 2, channels)
-    return mx.pad(spread, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)))
+    return mx.pad(spread, [(0, 0), (0, height % 2), (0, width % 2), (0, 0)])
 
 
 def batch_norm(x: mx.array, weight: mx.array, bias: mx.array, eps: float) -> tuple[mx.array, mx.array, mx.array]:

@@ -135,6 +135,7 @@ def _augmentation(group: Any) -> None:
         "--cutmix", type=float, metavar="ALPHA", help="paste a part of one image into another; 1 is usual (default: 0)"
     )
     group.add_argument("--jitter", type=float, help="of brightness, contrast and saturation, 0 to 1 (default: 0)")
+    group.add_argument("--hue", type=float, help="random hues, by up to this share of a turn; 0 to 0.5 (default: 0)")
     group.add_argument("--policy", type=int, metavar="N", help="RandAugment: N operations an image (default: 0)")
     group.add_argument("--magnitude", type=float, help="RandAugment: their strength, 0 to 30 (default: 9)")
 

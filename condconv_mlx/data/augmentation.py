@@ -5,7 +5,7 @@ however many processes share a batch. In the order in which they are applied:
 
 - flip and shift: mirrored left to right, moved by some pixels, the edges mirrored;
 - policy: operations chosen at random, see `policy` (RandAugment, Cubuk et al., arXiv 1909.13719);
-- jitter: brightness, contrast and saturation;
+- jitter: brightness, contrast and saturation, then hue;
 - cutout: a hidden square (DeVries and Taylor, arXiv 1708.04552);
 - `normalised`;
 - mixup (Zhang et al., arXiv 1710.09412) or cutmix (Yun et al., arXiv 1905.04899) with the next image of the batch, the
@@ -39,6 +39,7 @@ class Augmentation:
         cutmix: alpha of Beta(alpha, alpha), from which the share of the area that it keeps is drawn. With mixup too,
             each image gets one of them.
         jitter: s in [0, 1]: brightness, contrast and saturation are each multiplied by a factor from 1 - s to 1 + s.
+        hue: h in [0, 0.5]: hues move round the circle of colours by up to h of a turn, either way.
         policy: how many operations of `policy.OPERATIONS` are applied to each image.
         magnitude: their strength, from 0 to 30.
     """
@@ -49,6 +50,7 @@ class Augmentation:
     mixup: float = 0.0
     cutmix: float = 0.0
     jitter: float = 0.0
+    hue: float = 0.0
     policy: int = 0
     magnitude: float = 9.0
 
@@ -58,6 +60,8 @@ class Augmentation:
                 raise ValueError(f"{name} must be finite and at least 0, got {getattr(self, name)}")
         if not 0 <= self.jitter <= 1:
             raise ValueError(f"jitter must be from 0 to 1, got {self.jitter}")
+        if not 0 <= self.hue <= 0.5:
+            raise ValueError(f"hue must be from 0 to 0.5, got {self.hue}")
         if not 0 <= self.magnitude <= policy.STRONGEST:
             raise ValueError(f"magnitude must be from 0 to {policy.STRONGEST}, got {self.magnitude}")
 
@@ -149,6 +153,8 @@ def _draw(augmentation: Augmentation, rng: np.random.Generator, count: int, heig
         drawn["signs"] = rng.choice((-1, 1), (count, augmentation.policy))
     if augmentation.jitter:
         drawn["factors"] = rng.uniform(1 - augmentation.jitter, 1 + augmentation.jitter, (count, 3))
+    if augmentation.hue:
+        drawn["turns"] = rng.uniform(-augmentation.hue, augmentation.hue, count)
     return drawn | _draw_mixing(augmentation, rng, count, height, width)
 
 
@@ -189,6 +195,8 @@ def _augmented(
     if augmentation.jitter:
         for factor, adjust in zip(drawn["factors"].T, (policy.brightness, policy.contrast, policy.colour), strict=True):
             images = adjust(images, mx.array(factor.astype(np.float32)))
+    if augmentation.hue:
+        images = policy.hue(images, mx.array(drawn["turns"].astype(np.float32)))
     if augmentation.cutout:
         rows, columns = mx.array(drawn["hidden_rows"]), mx.array(drawn["hidden_columns"])
         images = mx.where((rows[:, :, None] & columns[:, None, :])[..., None], fill, images)

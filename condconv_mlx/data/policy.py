@@ -1,4 +1,4 @@
-"""The operations of RandAugment (Cubuk et al., arXiv 1909.13719), each on a whole batch.
+"""The operations of RandAugment (Cubuk et al., arXiv 1909.13719), and a change of hue, each on a whole batch.
 
 They do what Pillow does with one image, to the pixel where that is integer arithmetic. Images are uint8 (N, H, W, C)
 with C 1 or 3. All images of a batch have the same magnitude; which operation each gets, and which way it goes, is
@@ -109,6 +109,29 @@ def contrast(images: mx.array, factors: mx.array) -> mx.array:
 def colour(images: mx.array, factors: mx.array) -> mx.array:
     """Blend with the grey of each pixel."""
     return images if images.shape[-1] == 1 else _away_from(_grey(images), images, factors)
+
+
+def hue(images: mx.array, turns: mx.array) -> mx.array:
+    """Move hues round the circle of HSV; turns (N,) float32, 1 for all of it. Greatest and least value stay."""
+    if images.shape[-1] == 1:
+        return images
+    wide = images.astype(mx.float32)
+    red, green, blue = (wide[..., channel] for channel in range(3))
+    value = wide.max(axis=-1)
+    chroma = value - wide.min(axis=-1)
+    scale = 1 / mx.maximum(chroma, 1)
+    # In sixths of a turn, from red; of a grey it does not matter.
+    angle = mx.where(
+        value == red,
+        (green - blue) * scale,
+        mx.where(value == green, 2 + (blue - red) * scale, 4 + (red - green) * scale),
+    )
+    angle = angle + 6 * turns[:, None, None]
+    channels = []
+    for start in (5, 3, 1):
+        place = (angle + start) % 6
+        channels.append(value - chroma * mx.clip(mx.minimum(place, 4 - place), 0, 1))
+    return mx.round(mx.stack(channels, axis=-1)).astype(mx.uint8)
 
 
 def sharpness(images: mx.array, factors: mx.array) -> mx.array:

@@ -38,12 +38,13 @@ class TrainingSettings:
     checkpointing: bool = False  # compute blocks twice instead of keeping what they compute
     sync_norm: bool = False  # several processes: batch normalisation over the whole batch
     freeze: bool = False  # train the classifier alone
-    shift: int = 2  # this and the next seven are those of `Augmentation`
+    shift: int = 2  # this and the next eight are those of `Augmentation`
     flip: bool = True
     cutout: int = 0
     mixup: float = 0.0
     cutmix: float = 0.0
     jitter: float = 0.0
+    hue: float = 0.0
     policy: int = 0
     magnitude: float = 9.0
     whiten: bool = True  # begin with whitening filters in the model's `stem`, if it has one

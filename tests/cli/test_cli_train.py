@@ -160,7 +160,7 @@ def test_every_setting_can_be_set_and_reaches_the_run(pictures, tmp_path, capsys
             "shift": 1,
             "flip": False,
         },
-        **{"cutout": 3, "mixup": 0.2, "cutmix": 1.0, "jitter": 0.1, "policy": 1, "magnitude": 5.0},
+        **{"cutout": 3, "mixup": 0.2, "cutmix": 1.0, "jitter": 0.1, "hue": 0.2, "policy": 1, "magnitude": 5.0},
         **{"whiten": False},
         **{"holdout": 8, "seed": 3, "save_minutes": 1.0, "save_steps": 2, "cache_gb": 0.5, "rest": 0.01},
     }

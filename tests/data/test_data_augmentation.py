@@ -8,11 +8,11 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from condconv_mlx.data import normalise
+from condconv_mlx.data import normalise, policy
 from condconv_mlx.data.augmentation import Augmentation, augment_batch
 
 NOTHING = Augmentation(flip=False, shift=0)
-ALL = Augmentation(shift=3, cutout=4, mixup=0.5, cutmix=1.0, jitter=0.4, policy=2)
+ALL = Augmentation(shift=3, cutout=4, mixup=0.5, cutmix=1.0, jitter=0.4, hue=0.2, policy=2)
 MEAN, STD = [0.1, 0.5, 0.7], [0.2, 0.3, 0.4]
 
 
@@ -118,7 +118,7 @@ def test_the_same_seed_gives_the_same_and_another_does_not(augmentation: Augment
     assert (first[0] != other[0]).any()
 
 
-@pytest.mark.parametrize("more", [{"policy": 1}, {"jitter": 0.2}])
+@pytest.mark.parametrize("more", [{"policy": 1}, {"jitter": 0.2}, {"hue": 0.2}])
 def test_colours_are_drawn_after_flip_shift_and_cutout(more: dict[str, Any]) -> None:
     # The hidden squares are where they are without them.
     images = np.full((30, 12, 12, 1), 200, np.uint8)
@@ -255,6 +255,25 @@ def test_jitter_is_brightness_then_contrast_then_saturation(channels: int) -> No
         assert np.abs(found - adjusted).mean() < 2.5
 
 
+def test_hues_are_moved_last_and_each_by_its_own_turn() -> None:
+    images = random_images((20, 7, 6, 3))
+    inputs, _ = augmented(images, replace(NOTHING, hue=0.3))
+    rng = np.random.default_rng(1)
+    for _ in "row", "column":
+        rng.integers(0, 1, (20, 1))
+    turns = rng.uniform(-0.3, 0.3, 20)
+    assert len(set(turns)) == 20
+    moved = np.array(policy.hue(mx.array(images), mx.array(turns.astype(np.float32))))
+    np.testing.assert_array_equal(inputs, normalise(moved, MEAN, STD))
+
+
+def test_what_else_is_drawn_does_not_hang_on_hue() -> None:
+    # So small a turn moves no pixel, and yet is drawn.
+    images, without = random_images((30, 9, 9, 3)), replace(ALL, mixup=0.0, cutmix=0.0, hue=0.0)
+    plain, still = (augmented(images, kind)[0] for kind in (without, replace(without, hue=1e-9)))
+    np.testing.assert_array_equal(plain, still)
+
+
 def test_policy_changes_most_images_and_none_at_random_places() -> None:
     images = random_images((100, 10, 10, 3))
     once, _ = augmented(images, replace(NOTHING, policy=1, magnitude=15))
@@ -277,6 +296,7 @@ def test_an_empty_batch_passes() -> None:
         ({"cutmix": float("inf")}, "cutmix must be finite and at least 0, got inf"),
         ({"policy": -2}, "policy must be finite and at least 0"),
         ({"jitter": 1.5}, "jitter must be from 0 to 1, got 1.5"),
+        ({"hue": 0.6}, "hue must be from 0 to 0.5, got 0.6"),
         ({"magnitude": 31}, "magnitude must be from 0 to 30, got 31"),
     ],
 )

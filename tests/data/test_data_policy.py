@@ -1,5 +1,6 @@
 """Each operation on a batch against Pillow on one image, and against a plain loop."""
 
+import colorsys
 import math
 
 import mlx.core as mx
@@ -59,6 +60,29 @@ def test_enhancements(name: str, enhance: type, shape: tuple[int, ...]) -> None:
         wanted = from_pillow(enhance(as_pillow(image)).enhance(1 + 0.9 * 18 / 30 * sign))
         np.testing.assert_allclose(result, wanted.astype(int), atol=1)
         assert (result == wanted).mean() > 0.99
+
+
+@pytest.mark.parametrize("turn", [0.0, 0.1, -0.25, 1 / 3, 0.5, -0.5])
+def test_hue_is_that_of_hsv(turn: float) -> None:
+    images = scene(3, 17, 13, 3)
+    # Greys, black, pure colours, and two channels alike.
+    images[0, 0, :6] = [[9, 9, 9], [0, 0, 0], [255, 0, 0], [0, 255, 255], [80, 80, 10], [10, 80, 80]]
+    turns = np.array([turn, 0, -turn], np.float32)
+    found = np.array(policy.hue(mx.array(images), mx.array(turns)))
+    assert found.dtype == np.uint8
+    for image, own, result in zip(images, turns, found, strict=True):
+        for pixel, seen in zip(image.reshape(-1, 3), result.reshape(-1, 3), strict=True):
+            hue, saturation, value = colorsys.rgb_to_hsv(*(pixel / 255.0))
+            wanted = 255 * np.array(colorsys.hsv_to_rgb((hue + own) % 1, saturation, value))
+            np.testing.assert_allclose(seen, wanted, atol=0.501)
+    np.testing.assert_array_equal(found[1], images[1])
+
+
+def test_a_third_of_a_turn_makes_red_green_and_grey_pictures_stay() -> None:
+    pixels = mx.array(np.array([[[[200, 30, 30]]]], np.uint8))
+    assert np.array(policy.hue(pixels, mx.array([1 / 3]))).ravel().tolist() == [30, 200, 30]
+    grey = scene(2, 5, 4, 1)
+    np.testing.assert_array_equal(np.array(policy.hue(mx.array(grey), mx.array([0.2, 0.4]))), grey)
 
 
 @pytest.mark.parametrize("magnitude", [0, 9, 18, 30])

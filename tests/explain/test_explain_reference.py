@@ -63,7 +63,7 @@ def test_the_command_measures_the_test_images(tmp_path: Path, pictures: Path, ca
     from condconv_mlx import create_model, load_model, save_model
     from condconv_mlx.data import load_dataset, normalise
     from condconv_mlx.explain import trace
-    from condconv_mlx.explain.__main__ import main
+    from condconv_mlx.routing_reference import main
 
     mx.random.seed(0)
     model: Any = create_model("condconv_small", num_classes=2, num_experts=3, width=4)

@@ -2,23 +2,26 @@
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from condconv_mlx.cpu import tune_process
-from condconv_mlx.data.streaming import StreamedImages
+
+if TYPE_CHECKING:
+    from condconv_mlx.data.streaming import StreamedImages
 
 BATCH = 100
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure on the test images of a data set, and write the file."""
-    parser = argparse.ArgumentParser(prog="python -m condconv_mlx.explain", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m condconv_mlx.routing_reference", description=__doc__)
     parser.add_argument("name", help="of shipped weights, or the path of a file of weights")
     parser.add_argument("--data", required=True, help="a data set, as condconv-mlx evaluate takes it")
     parser.add_argument("--of", default="test images", help="what its images are (default: %(default)s)")
     args = parser.parse_args(arguments)
+    # First of all: OpenBLAS comes before MLX or not at all.
     tune_process()
 
     from condconv_mlx import list_weights, load_model
@@ -31,7 +34,7 @@ def main(arguments: list[str] | None = None) -> None:
     print(save_reference(path, reference(weights, args.of)))
 
 
-def routing_weights(model: Any, images: np.ndarray | StreamedImages) -> dict[str, np.ndarray]:
+def routing_weights(model: Any, images: "np.ndarray | StreamedImages") -> dict[str, np.ndarray]:
     """(N, E) for the name of each router, from uint8 images (N, size, size, channels)."""
     from condconv_mlx.data import normalise
     from condconv_mlx.explain import trace

@@ -1,7 +1,7 @@
 """How active the experts of a model usually are, kept in a small file beside its weights.
 
-NAME.routing.json, which `python -m condconv_mlx.routing_reference` writes, holds mean and deviation of each expert's routing
-weight. It names the weights by their SHA-256, and counts for no others.
+NAME.routing.json, which `python -m condconv_mlx.routing_reference` writes, holds mean and deviation of each expert's
+routing weight. It names the weights by their SHA-256, and counts for no others.
 """
 
 import hashlib

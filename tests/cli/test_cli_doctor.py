@@ -7,15 +7,14 @@ import sys
 
 import pytest
 
-from condconv_mlx import _backend, cli, cpu
-from condconv_mlx.cli import doctor
+from condconv_mlx import _backend, cli, cpu, doctor
 
 
 @pytest.fixture
 def quick(monkeypatch):
     """No measuring."""
     speed = {"gflops": 99.4, "write_gb_per_s": 14.0, "plain_gflops": 5.2, "plain_write_gb_per_s": 1.9}
-    monkeypatch.setattr(doctor, "_speed", lambda device: speed)
+    monkeypatch.setattr(doctor, "_speed", lambda *_: speed)
 
 
 @pytest.fixture

@@ -105,6 +105,22 @@ def test_a_reader_that_has_enough_is_no_error():
     assert ended.stderr == ""
 
 
+def test_mlx_is_ended_before_python(monkeypatch, capsys):
+    import mlx.core as mx
+
+    registered, ended = [], []
+    monkeypatch.setattr(cli.atexit, "register", registered.append)
+    monkeypatch.setattr(mx, "clear_streams", lambda: ended.append(True))
+    assert cli.main(["models"]) == 0
+    at_exit = registered[0]
+    at_exit()
+    assert ended == [True]
+    # Nothing to end where there is no MLX.
+    without_mlx(monkeypatch)
+    at_exit()
+    assert ended == [True]
+
+
 def without_mlx(monkeypatch):
     # None in sys.modules makes an import fail.
     monkeypatch.setitem(sys.modules, "mlx.core", None)

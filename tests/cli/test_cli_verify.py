@@ -5,16 +5,15 @@ import math
 
 import pytest
 
-from condconv_mlx import cli, layers
+from condconv_mlx import cli, doctor, layers
 from condconv_mlx import functional as F
-from condconv_mlx.cli import doctor
 from condconv_mlx.functional import STRATEGIES, gradients
 from condconv_mlx.verify import verify
 
 
 @pytest.fixture
 def quick(monkeypatch):
-    monkeypatch.setattr(doctor, "_speed", lambda device: None)
+    monkeypatch.setattr(doctor, "_speed", lambda *_: None)
 
 
 def wrong() -> set[str]:

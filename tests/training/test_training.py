@@ -153,7 +153,16 @@ def test_images_are_augmented_as_the_settings_say(dataset, tmp_path, monkeypatch
         return real(images, labels, classes, augmentation, *more)
 
     monkeypatch.setattr(loop, "augment_batch", watched)
-    wanted = {"shift": 3, "flip": False, "cutout": 5, "mixup": 0.2, "cutmix": 1.0, "jitter": 0.1, "hue": 0.2, "policy": 1}
+    wanted = {
+        "shift": 3,
+        "flip": False,
+        "cutout": 5,
+        "mixup": 0.2,
+        "cutmix": 1.0,
+        "jitter": 0.1,
+        "hue": 0.2,
+        "policy": 1,
+    }
     settings = TrainingSettings(epochs=1, batch_size=16, holdout=16, magnitude=5.0, **wanted)
     train(fresh(), dataset, tmp_path, settings)
     assert seen == [Augmentation(**wanted, magnitude=5.0)] * 6

@@ -35,6 +35,16 @@ class Shape:
         stride = f"/{self.stride}" if self.stride > 1 else ""
         return f"{channels}, {self.kernel}×{self.kernel}{stride}"
 
+    @property
+    def parameters(self) -> int:
+        """Of one kernel."""
+        return self.out_channels * self.kernel**2 * self.in_channels // self.groups
+
+    @property
+    def positions(self) -> int:
+        """At which the kernel is applied to an image."""
+        return ((self.size + 2 * self.padding - self.kernel) // self.stride + 1) ** 2
+
     def __str__(self) -> str:
         return f"{self.images}, {self.convolution}"
 
@@ -58,6 +68,15 @@ SHAPES = (
 EXPERT_COUNTS = (1, 2, 4, 8, 16, 32)
 INFERENCE_SHAPE = Shape(1, 14, 112, 672, 1)
 TRAINING_SHAPE = Shape(64, 16, 64, 64, 3)
+
+# To be measured while others wait: in inference one image, in training so few that one run takes about 100 ms on two
+# cores. By the layers whose they are; of the first network there are many more like it.
+LIVE = {
+    "EfficientNet-B0, a pointwise layer": (INFERENCE_SHAPE, Shape(2, 14, 112, 672, 1)),
+    "a 3×3 layer of 64 channels": (Shape(1, 16, 64, 64, 3), Shape(8, 16, 64, 64, 3)),
+    "condconv_small, blocks.1.conv1": (Shape(1, 16, 56, 112, 3, stride=2), Shape(8, 16, 56, 112, 3, stride=2)),
+    "condconv_small, blocks.2.conv1": (Shape(1, 8, 112, 112, 3), Shape(8, 8, 112, 112, 3)),
+}
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from statistics import median
 
 import mlx.core as mx
 import numpy as np
@@ -10,17 +11,22 @@ import numpy as np
 from condconv_mlx.bench.cases import EXPERT_COUNTS, INFERENCE_SHAPE, TRAINING_SHAPE, Shape
 from condconv_mlx.bench.findings import Finding
 from condconv_mlx.bench.operands import operands, options
-from condconv_mlx.bench.timing import Effort, Work, median_times
+from condconv_mlx.bench.timing import Effort, Work, in_turns, median_times
 from condconv_mlx.functional import cond_conv2d
 from condconv_mlx.functional.choice import choose
 from condconv_mlx.functional.defaults import OUTPUTS
 from condconv_mlx.functional.geometry import Geometry
+from condconv_mlx.functional.static import conv2d
+
+# Of a measurement in turns.
+ROUNDS = 5
 
 
 @dataclass(frozen=True)
 class ExpertRow:
     """Median milliseconds with one number of experts, by name: `"kernels"` (mix them, convolve once), `"outputs"`
-    (convolve with each, mix what comes out), `"product"` (routing weights times experts, no convolution).
+    (convolve with each, mix what comes out), `"static"` (convolve with one kernel for all images), `"product"` (routing
+    weights times experts, no convolution).
 
     Attributes:
         shape: of the convolution.
@@ -49,6 +55,32 @@ def measure_experts(
             )
 
 
+def measure_in_turns(
+    shape: Shape, backward: bool, experts: int, rounds: int = ROUNDS
+) -> Iterator[tuple[float, ExpertRow | None]]:
+    """One number of experts, a run or some 30 ms at a step: the share that is done, and at last the row.
+
+    Without the product.
+    """
+    works = _works(shape, experts, backward)
+    del works["product"]
+    effort = Effort(seconds=0, least=rounds, most=rounds, warm=0)
+    steps = 2 * rounds * len(works)
+    for step, times in enumerate(in_turns(works, effort), 1):
+        ms = {name: median(taken) for name, taken in times.items()} if step == steps else None
+        yield step / steps, ExpertRow(shape, backward, experts, ms) if ms else None
+
+
+def multiply_adds(shape: Shape, experts: int, backward: bool) -> dict[str, int]:
+    """For one image, by the names of an `ExpertRow`. Each gradient takes as many as the output."""
+    convolution, passes = shape.positions * shape.parameters, 3 if backward else 1
+    return {
+        "kernels": passes * (convolution + experts * shape.parameters),
+        "outputs": passes * experts * (convolution + shape.positions * shape.out_channels),
+        "static": passes * convolution,
+    }
+
+
 def expert_findings(rows: Sequence[ExpertRow]) -> list[Finding]:
     """How the forward pass grows with an expert more, beside the product that it cannot do without."""
     forward = [row for row in rows if not row.backward]
@@ -63,8 +95,8 @@ def slope(rows: Sequence[ExpertRow], name: str) -> float:
 
 def _works(shape: Shape, experts: int, backward: bool) -> dict[str, Work]:
     x, routing_weights, bank = operands(shape, experts)
-    flat = bank.reshape(experts, -1)
-    mx.eval(flat)
+    flat, one = bank.reshape(experts, -1), bank[0]
+    mx.eval(flat, one)
     conv = partial(cond_conv2d, **options(shape), exportable=not backward)
     # With a number of experts, "auto" could mean to mix the outputs.
     pads = (shape.padding, shape.padding)
@@ -73,6 +105,7 @@ def _works(shape: Shape, experts: int, backward: bool) -> dict[str, Work]:
     functions: dict[str, tuple[Callable[..., mx.array], list[mx.array]]] = {
         "kernels": (partial(conv, strategy=strategy), [x, routing_weights, bank]),
         "outputs": (partial(conv, strategy=OUTPUTS), [x, routing_weights, bank]),
+        "static": (partial(conv2d, **options(shape), exportable=not backward), [x, one]),
         "product": (mx.matmul, [routing_weights, flat]),
     }
     return {name: _work(function, arrays, backward) for name, (function, arrays) in functions.items()}

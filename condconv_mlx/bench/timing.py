@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from statistics import median
 
@@ -31,7 +31,15 @@ class Effort:
 def median_times(
     works: Mapping[str, Work], effort: Effort, before: Callable[[str], object] = lambda name: None
 ) -> dict[str, float]:
-    """The median milliseconds of each work, by its name; a work returns when it is done.
+    """The median milliseconds of each work, by its name; a work returns when it is done."""
+    *_, times = in_turns(works, effort, before)
+    return {name: median(taken) for name, taken in times.items()}
+
+
+def in_turns(
+    works: Mapping[str, Work], effort: Effort, before: Callable[[str], object] = lambda name: None
+) -> Iterator[dict[str, list[float]]]:
+    """The milliseconds of each run of each work so far, the same lists at every step: twice in each turn of each work.
 
     In a round each work has one turn, in an order that changes from round to round. `before` is called with its name
     first, and not timed.
@@ -46,8 +54,9 @@ def median_times(
         for name in order:
             before(name)
             _repeat(works[name], effort.warm)
+            yield times
             times[name] += _repeat(works[name], effort.turn)
-    return {name: median(taken) for name, taken in times.items()}
+            yield times
 
 
 def _repeat(work: Work, seconds: float) -> list[float]:

@@ -15,6 +15,7 @@ GRID = "rgba(134, 142, 150, 0.25)"
 ROW = 34
 BAR = 38
 LEGEND = 36
+LINE = 22
 AXIS = 52
 
 
@@ -88,9 +89,23 @@ def relative_times(
     return _with_legend(layout(figure, LEGEND + ROW * len(rows) + AXIS, LEGEND, AXIS, hovermode="closest"))
 
 
-def expert_costs(counts: Sequence[int], costs: Mapping[str, Sequence[float]], emphasised: str) -> go.Figure:
-    """Milliseconds against the number of experts, a line for each of `costs`; both axes are logarithmic."""
-    dashes = iter(["dash", "dot"])
+def expert_costs(
+    counts: Sequence[int],
+    costs: Mapping[str, Sequence[float]],
+    emphasised: str,
+    unit: str = "milliseconds",
+    ticks: Sequence[int] | None = None,
+) -> go.Figure:
+    """Costs against the number of experts, a line for each of `costs`; both axes are logarithmic.
+
+    Args:
+        counts: of experts.
+        costs: for each count, by the name of what was measured. At most three beside the emphasised one.
+        emphasised: the one in the accent colour.
+        unit: of the costs.
+        ticks: the counts that there will be, for an axis that stays while they come; those of `counts` by default.
+    """
+    dashes = iter(["dash", "dot", "dashdot"])
     figure = go.Figure()
     for name, values in costs.items():
         accented = name == emphasised
@@ -103,12 +118,17 @@ def expert_costs(counts: Sequence[int], costs: Mapping[str, Sequence[float]], em
             | ({} if accented else {"dash": next(dashes)}),
             marker={"size": 8 if accented else 6},
             zorder=int(accented),
-            hovertemplate=f"{plain(name)}<br>%{{x}} experts: %{{y:.3~g}} ms<extra></extra>",
+            hovertemplate=f"{plain(name)}<br>%{{x}} experts: %{{y:.3~g}} {plain(unit)}<extra></extra>",
         )
+    ticks = list(ticks or counts)
     axis = {"type": "log", "gridcolor": GRID, "zeroline": False, "fixedrange": True}
-    figure.update_xaxes(title={"text": "experts", "standoff": 8}, tickvals=list(counts), **axis)
-    figure.update_yaxes(title={"text": "milliseconds", "standoff": 8}, dtick="D2", automargin=True, **axis)
-    return _with_legend(layout(figure, 360, LEGEND, AXIS, hovermode="closest"))
+    ends = [math.log10(ticks[0]) - 0.07, math.log10(ticks[-1]) + 0.07]
+    figure.update_xaxes(title={"text": "experts", "standoff": 8}, tickvals=ticks, range=ends, **axis)
+    figure.update_yaxes(title={"text": plain(unit), "standoff": 8}, dtick="D2", automargin=True, **axis)
+    # A line each, so that long names have room on a narrow screen.
+    legend = LINE * len(costs)
+    figure = _with_legend(layout(figure, 330 + legend, legend, AXIS, hovermode="closest"))
+    return figure.update_layout(legend={"orientation": "v"})
 
 
 def amounts(

@@ -70,7 +70,7 @@ LAYERS = [
     ),
 ]
 EXPERTS = [
-    ExpertRow(shape, backward, n, {"kernels": 1 + 0.2 * n, "outputs": 1.0 * n, "product": 0.1 * n})
+    ExpertRow(shape, backward, n, {"kernels": 1 + 0.2 * n, "outputs": 1.0 * n, "static": 1.0, "product": 0.1 * n})
     for shape, backward in ((SMALL[1], False), (SMALL[0], True))
     for n in (1, 2, 4)
 ]

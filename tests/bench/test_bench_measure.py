@@ -11,14 +11,17 @@ from bench_material import EXPERTS, LAYERS, MACHINE, MEMORY, NETWORK, ONCE, SMAL
 
 from condconv_mlx import functional as F
 from condconv_mlx.bench import SECTIONS, alone, experts, layers, memory, network, steps, training
-from condconv_mlx.bench.cases import SHAPES, Shape, TrainingCase
+from condconv_mlx.bench.cases import LIVE, SHAPES, Shape, TrainingCase
 from condconv_mlx.bench.findings import Finding, geometric_mean
 from condconv_mlx.bench.machine import describe_machine
 from condconv_mlx.bench.measure import MEASURES, Section, measure
 from condconv_mlx.bench.text import TITLES, machine_rows, section
 from condconv_mlx.bench.timing import median_times
+from condconv_mlx.complexity import count
 from condconv_mlx.cpu import CpuStatus
+from condconv_mlx.layers import CondConv2d
 from condconv_mlx.models import create_model
+from condconv_mlx.static_layers import Conv2d
 
 
 def test_works_take_turns_and_the_first_run_of_each_does_not_count(monkeypatch):
@@ -137,7 +140,32 @@ def test_experts_are_counted_at_both_shapes():
         (SMALL[0], True, 1),
         (SMALL[0], True, 3),
     ]
-    assert all(list(row.ms) == ["kernels", "outputs", "product"] for row in rows)
+    assert all(list(row.ms) == ["kernels", "outputs", "static", "product"] for row in rows)
+
+
+def test_one_number_of_experts_step_by_step():
+    for shape, backward in ((SMALL[1], False), (SMALL[0], True)):
+        *steps, (share, row) = experts.measure_in_turns(shape, backward, 3, rounds=2)
+        assert [*(part for part, _ in steps), share] == pytest.approx(np.arange(1, 13) / 12)
+        assert all(nothing is None for _, nothing in steps)
+        assert (row.shape, row.backward, row.experts) == (shape, backward, 3)
+        assert list(row.ms) == ["kernels", "outputs", "static"] and min(row.ms.values()) > 0
+
+
+@pytest.mark.parametrize("shape", [*SMALL, *(shape for pair in LIVE.values() for shape in pair)])
+def test_multiply_adds_are_those_of_the_layers(shape):
+    size = (shape.size, shape.size, shape.in_channels)
+    settings = (shape.in_channels, shape.out_channels, shape.kernel)
+    place = {"stride": shape.stride, "padding": shape.padding, "groups": shape.groups, "bias": False}
+    static = count(Conv2d(*settings, **place), size).madds
+    conditional = count(CondConv2d(*settings, num_experts=4, **place), size)
+    routing = sum(layer.madds for layer in conditional.layers if "router" in layer.name)
+    found = experts.multiply_adds(shape, 4, backward=False)
+    assert found["static"] == static
+    assert found["kernels"] == conditional.madds - routing
+    # Every convolution, and each number that comes out once more, to weigh and add it.
+    assert found["outputs"] == 4 * (static + shape.positions * shape.out_channels)
+    assert experts.multiply_adds(shape, 4, backward=True) == {name: 3 * madds for name, madds in found.items()}
 
 
 def test_outputs_are_mixed_by_their_own_strategy(monkeypatch):

@@ -48,6 +48,17 @@ def test_costs_are_lines_over_the_numbers_of_experts() -> None:
     assert "experts: %{y" in kernels.hovertemplate
 
 
+def test_the_axis_of_experts_waits_for_those_to_come() -> None:
+    names = {name: [1.0, 2.0] for name in ("kernels", "outputs", "static", "product")}
+    figure = expert_costs([1, 2], names, "kernels", "million <multiply-adds>", ticks=[1, 2, 32])
+    low, high = figure.layout.xaxis.range
+    assert low < 0 and 10**high > 32
+    assert list(figure.layout.xaxis.tickvals) == [1, 2, 32]
+    assert figure.layout.yaxis.title.text == "million &lt;multiply-adds&gt;"
+    assert len({line.line.dash for line in figure.data}) == 4
+    assert figure.layout.margin.t > costs().layout.margin.t
+
+
 def costs() -> Any:
     return expert_costs([1, 2, 4], {"kernels": [1.0, 1.1, 1.2], "outputs": [1.0, 2.0, 4.0]}, "kernels")
 

@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -125,9 +126,20 @@ def steps(
     **kwargs: P.kwargs,
 ) -> Iterator[T]:
     """What the generator `function(model, x, *args, **kwargs)` yields. Others have their turn between two steps."""
-    iterator = _submit(_start, name, function, images, args, kwargs)
-    while (item := _submit(next, iterator, _END)) is not _END:
-        yield item
+    yield from _each(_submit(_start, name, function, images, args, kwargs))
+
+
+def turn(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """`function(*args, **kwargs)`, which must return nothing of MLX, where no model is wanted. Nothing is remembered.
+
+    Others wait as long as it takes.
+    """
+    return _submit(partial(function, *args, **kwargs))
+
+
+def turns(function: Callable[P, Iterator[T]], *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
+    """What the generator `function(*args, **kwargs)` yields. Others have their turn between two steps."""
+    yield from _each(turn(function, *args, **kwargs))
 
 
 def batches(images: np.ndarray) -> list[slice]:
@@ -148,6 +160,12 @@ def file_of(name: str) -> Path:
     if found := cached(name):
         return found
     raise FileNotFoundError(name)
+
+
+def _each(iterator: Iterator[T]) -> Iterator[T]:
+    item: Any
+    while (item := _submit(next, iterator, _END)) is not _END:
+        yield item
 
 
 def _submit(work: Callable[..., T], *arguments: Any) -> T:

@@ -36,7 +36,7 @@ class Kept:
 
 def kept() -> list[Kept]:
     """Everything there is a name for, also what is not here, in the order of a list for users. Needs no network."""
-    return [*_datasets(), _pictures(), _tuning(), *_hub()]
+    return [*_datasets(), _pictures(), _tuning(), _experts(), *_hub()]
 
 
 def remove(entry: Kept) -> None:
@@ -101,6 +101,11 @@ def _tuning() -> Kept:
     folder = cache_dir()
     files = folder.glob("tuning.json*")
     return _entry("tuning", "what tune measured", folder / "tuning.json", files)
+
+
+def _experts() -> Kept:
+    file = cache_dir() / "experts.json"
+    return _entry("experts", "what the app measured of experts' costs", file, [file])
 
 
 def _hub() -> list[Kept]:

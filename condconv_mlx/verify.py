@@ -95,22 +95,22 @@ class Check:
 
 def verify() -> Iterator[Check]:
     """Check everything, one `Check` after the other; a few seconds on two cores."""
+    for check in checks():
+        yield check()
+
+
+def checks() -> list[Callable[[], Check]]:
+    """Everything that is to be checked, still to be called."""
+    found: list[Callable[[], Check]] = []
     for dtype in DTYPES:
-        yield _check_mixing(dtype)
-        for strategy in ("auto", *F.STRATEGIES):
-            yield _check_per_example(dtype, strategy)
-        for strategy in ("auto", *F.STRATEGIES, "outputs"):
-            yield _check_conditional(dtype, strategy)
-        yield _check_static(dtype)
-        yield _check_batch_norm(dtype)
-        yield _check_relu(dtype)
+        found.append(partial(_check_mixing, dtype))
+        found += [partial(_check_per_example, dtype, strategy) for strategy in ("auto", *F.STRATEGIES)]
+        found += [partial(_check_conditional, dtype, strategy) for strategy in ("auto", *F.STRATEGIES, "outputs")]
+        found += [partial(check, dtype) for check in (_check_static, _check_batch_norm, _check_relu)]
     if _on_gpu():
         # On a CPU, compiling needs a C++ compiler.
-        yield _check_conditional("float32", "auto", compiled=True)
-    yield _check_router()
-    yield _check_layers2d()
-    yield _check_layers1d()
-    yield _check_linear()
+        found.append(partial(_check_conditional, "float32", "auto", compiled=True))
+    return [*found, _check_router, _check_layers2d, _check_layers1d, _check_linear]
 
 
 def _check_mixing(dtype: str) -> Check:

@@ -28,7 +28,7 @@ def entry(name):
 
 def test_everything_has_a_name_even_where_nothing_is(cache):
     names = [entry.name for entry in caches.kept()]
-    assert names[:6] == ["cifar10", "cifar100", "mnist", "fashion_mnist", "pictures", "tuning"]
+    assert names[:7] == ["cifar10", "cifar100", "mnist", "fashion_mnist", "pictures", "tuning", "experts"]
     assert "tf_efficientnet_cc_b0_4e" in names[6:]
     assert all(not entry.files for entry in caches.kept())
 
@@ -43,6 +43,7 @@ def test_everything_has_a_name_even_where_nothing_is(cache):
         ("fashion_mnist", ["fashion-mnist/train-images-idx3-ubyte.gz", "fashion-mnist/t10k-images-idx3-ubyte.gz.part"]),
         ("pictures", ["folders/birds-1234-32-abcd.npz", "folders/.birds.1a2b3c4d.npz"]),
         ("tuning", ["tuning.json", "tuning.json.damaged", "tuning.json.damaged1"]),
+        ("experts", ["experts.json"]),
     ],
 )
 def test_counted_and_removed_with_its_empty_folders_and_nothing_else(cache, name, files):

@@ -70,12 +70,12 @@ INFERENCE_SHAPE = Shape(1, 14, 112, 672, 1)
 TRAINING_SHAPE = Shape(64, 16, 64, 64, 3)
 
 # To be measured while others wait: in inference one image, in training so few that one run takes about 100 ms on two
-# cores. By the layers whose they are; of the first network there are many more like it.
+# cores. By where they are from.
 LIVE = {
-    "EfficientNet-B0, a pointwise layer": (INFERENCE_SHAPE, Shape(2, 14, 112, 672, 1)),
-    "a 3×3 layer of 64 channels": (Shape(1, 16, 64, 64, 3), Shape(8, 16, 64, 64, 3)),
-    "condconv_small, blocks.1.conv1": (Shape(1, 16, 56, 112, 3, stride=2), Shape(8, 16, 56, 112, 3, stride=2)),
-    "condconv_small, blocks.2.conv1": (Shape(1, 8, 112, 112, 3), Shape(8, 8, 112, 112, 3)),
+    "EfficientNet-B0": (INFERENCE_SHAPE, Shape(2, 14, 112, 672, 1)),
+    "a usual 3×3 layer": (Shape(1, 16, 64, 64, 3), Shape(8, 16, 64, 64, 3)),
+    "condconv_small, blocks.1": (Shape(1, 16, 56, 112, 3, stride=2), Shape(8, 16, 56, 112, 3, stride=2)),
+    "condconv_small, blocks.2": (Shape(1, 8, 112, 112, 3), Shape(8, 8, 112, 112, 3)),
 }
 
 

@@ -18,8 +18,9 @@ from condconv_mlx.functional.defaults import OUTPUTS
 from condconv_mlx.functional.geometry import Geometry
 from condconv_mlx.functional.static import conv2d
 
-# Of a measurement in turns.
-ROUNDS = 5
+# What is measured in turns, and in how many rounds.
+IN_TURNS = ("kernels", "outputs", "static")
+ROUNDS = 7
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,8 @@ def measure_in_turns(
 
     Without the product.
     """
-    works = _works(shape, experts, backward)
-    del works["product"]
+    all_works = _works(shape, experts, backward)
+    works = {name: all_works[name] for name in IN_TURNS}
     effort = Effort(seconds=0, least=rounds, most=rounds, warm=0)
     steps = 2 * rounds * len(works)
     for step, times in enumerate(in_turns(works, effort), 1):

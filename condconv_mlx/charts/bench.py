@@ -124,7 +124,14 @@ def expert_costs(
     axis = {"type": "log", "gridcolor": GRID, "zeroline": False, "fixedrange": True}
     ends = [math.log10(ticks[0]) - 0.07, math.log10(ticks[-1]) + 0.07]
     figure.update_xaxes(title={"text": "experts", "standoff": 8}, tickvals=ticks, range=ends, **axis)
-    figure.update_yaxes(title={"text": plain(unit), "standoff": 8}, dtick="D2", automargin=True, **axis)
+    marks = _marks([value for values in costs.values() for value in values])
+    figure.update_yaxes(
+        title={"text": plain(unit), "standoff": 8},
+        tickvals=marks,
+        ticktext=[f"{mark:,g}" for mark in marks],
+        automargin=True,
+        **axis,
+    )
     # A line each, so that long names have room on a narrow screen.
     legend = LINE * len(costs)
     figure = _with_legend(layout(figure, 330 + legend, legend, AXIS, hovermode="closest"))
@@ -189,6 +196,12 @@ def amounts(
     )
     top = LEGEND if limit else 8
     return layout(figure, top + BAR * len(bars) + AXIS, top, AXIS, bargap=0.3, hovermode="closest")
+
+
+def _marks(values: Sequence[float]) -> list[float]:
+    """1, 2, 5 and 10 times what they are on a logarithmic axis, from below the least to above the greatest value."""
+    decades = range(math.floor(math.log10(min(values))), math.floor(math.log10(max(values))) + 1)
+    return [float(f"{digit}e{decade}") for decade in decades for digit in (1, 2, 5)] + [10.0 ** (decades[-1] + 1)]
 
 
 def _with_legend(figure: go.Figure) -> go.Figure:

@@ -37,7 +37,7 @@ def address(untrained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     log = tmp_path_factory.mktemp("log") / "app.txt"
     command = shutil.which("condconv-mlx", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
     assert command, "the console script condconv-mlx is not installed"
-    environment = os.environ | {"CONDCONV_MLX_WEIGHTS": str(untrained)}
+    environment = os.environ | {"CONDCONV_MLX_WEIGHTS": str(untrained), "CONDCONV_MLX_CACHE": str(log.parent / "cache")}
     with log.open("w") as output:
         # From another folder: nothing may hang on where it is started.
         app = subprocess.Popen(
@@ -226,6 +226,33 @@ def test_a_lasso_makes_a_slice_for_all_pages(address: str, chromium: Any) -> Non
     page.get_by_role("link", name="Usage").click()
     page.get_by_role("button", name="Back to all pictures").click()
     page.wait_for_function("!location.search.includes('tray=')")
+    tab.close()
+
+
+@pytest.mark.parametrize("width, scheme", [(1280, "light"), (390, "dark")])
+def test_costs_are_drawn_while_they_are_measured(address: str, chromium: Any, width: int, scheme: str) -> None:
+    from playwright.sync_api import expect
+
+    tab = Tab(chromium, address, width, scheme)
+    page = tab.page
+    # Each width has a layer of its own, of which nothing is kept yet.
+    page.goto(f"{address}/device?convolution=condconv_small,+blocks.{1 if width > 390 else 2}")
+    expect(page.get_by_text("Everything that condconv-mlx needs is here.")).to_be_visible()
+    page.get_by_role("button", name="Start").click()
+    # Two grey lines, and over them, in a layer of its own, the other one.
+    points = page.locator(".st-key-experts-time .scatterlayer .point")
+    expect(points.first).to_be_visible()
+    page.get_by_role("button", name="Stop").click()
+    page.get_by_role("button", name="Measure again").click()
+    expect(points).to_have_count(2 * 6)
+    expect(page.get_by_role("button", name="Measure again")).to_be_enabled()
+    expect(page.get_by_text("With 8 experts, one convolution of the mixed kernel takes")).to_be_visible()
+    page.get_by_role("button", name="Check functions and gradients").click()
+    expect(page.get_by_text("checks agree with plain loops")).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    # A reload finds what was kept.
+    page.reload()
+    expect(points).to_have_count(2 * 6)
     tab.close()
 
 

@@ -145,3 +145,20 @@ def test_a_damaged_file_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(CheckpointError, match="damaged"):
         models.describe("mine")
+
+
+def test_work_without_a_model_has_its_turn_on_the_same_thread(weights: Path) -> None:
+    def steps(count: int) -> Any:
+        for number in range(count):
+            yield number, threading.current_thread().name
+
+    found = []
+    for number, thread in engine.turns(steps, 3):
+        # Between two steps others have their turn.
+        assert engine.turn(lambda: threading.current_thread().name) == thread
+        found.append(number)
+        assert engine.run(NAME, images(1, seed=number)).probabilities.shape == (1, 10)
+    assert found == [0, 1, 2] and thread.startswith("mlx")
+    with pytest.raises(ZeroDivisionError):
+        engine.turn(lambda: 1 // 0)
+    assert engine.turn(max, 1, 2, key=lambda number: -number) == 1

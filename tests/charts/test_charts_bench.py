@@ -59,6 +59,13 @@ def test_the_axis_of_experts_waits_for_those_to_come() -> None:
     assert figure.layout.margin.t > costs().layout.margin.t
 
 
+def test_costs_have_marks_that_say_what_they_are() -> None:
+    axis = expert_costs([1, 2], {"kernels": [0.05, 0.06], "outputs": [0.07, 2000.0]}, "kernels").layout.yaxis
+    assert axis.tickvals[0] <= 0.05 and axis.tickvals[-1] >= 2000
+    assert {"0.05", "0.1", "1", "20", "2,000"} <= set(axis.ticktext)
+    assert all(float(text.replace(",", "")) == value for text, value in zip(axis.ticktext, axis.tickvals, strict=True))
+
+
 def costs() -> Any:
     return expert_costs([1, 2, 4], {"kernels": [1.0, 1.1, 1.2], "outputs": [1.0, 2.0, 4.0]}, "kernels")
 

@@ -19,6 +19,31 @@ from playwright.sync_api import Page, sync_playwright
 
 HEATMAP = ".st-key-routing .heatmaplayer image"
 UPLOADS = 200
+# By the path of each page: its title, what is there when it can be read, and something to click.
+PAGES = {
+    "": ("Route", HEATMAP, ".st-key-routing .scatterlayer .point >> nth=9"),
+    "kernels": ("Kernels", ".st-key-experts .heatmaplayer image >> nth=0", None),
+    "what-if": (
+        "What if",
+        "[class*=st-key-silencing] .scatterlayer .point",
+        "[class*=st-key-silencing] .point >> nth=5",
+    ),
+    "usage": ("Usage", ".st-key-section button", ".st-key-section [role=radiogroup] button >> nth=1"),
+    "train": ("Train", "[class*=st-key-new-training]", ".st-key-recipe [role=radiogroup] button >> nth=1"),
+    "compare": ("Compare", ".js-plotly-plot .point >> nth=0", ".st-key-compare [role=radiogroup] button >> nth=1"),
+    "device": ("Device", ".st-key-measure button", ".st-key-mode [role=radiogroup] button >> nth=1"),
+}
+# What tells when the app has answered.
+WATCH = """() => { window.answered = new Promise((resolve, reject) => {
+  setTimeout(() => reject(new Error('no answer in a minute')), 60000)
+  const app = document.querySelector('[data-testid=stApp]')
+  let ran = false
+  new MutationObserver((_, observer) => {
+    if (app.dataset.testScriptState === 'running') ran = true
+    else if (ran) { observer.disconnect(); resolve() }
+  }).observe(app, {attributes: true, attributeFilter: ['data-test-script-state']})
+})}"""
+IDLE = "[data-testid=stApp][data-test-script-state=notRunning]"
 
 
 def timed(what: str, wanted: float, work: Callable[[], Any]) -> None:
@@ -40,6 +65,40 @@ def cell(page: Page, number: int) -> None:
     assert box
     page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     page.get_by_text(f"Expert {number + 1} is").wait_for()
+
+
+def each_page(page: Page, address: str) -> None:
+    """The first view of each page in a new tab, a second one, and a click that the page answers when it is done."""
+    known = page.get_by_role("link").all_inner_texts()
+    for path, (title, ready, click) in PAGES.items():
+        if title not in known:
+            print(f"{title} is not there")
+            continue
+
+        def view(path: str = path, title: str = title, ready: str = ready) -> None:
+            page.goto(f"{address}/{path}")
+            page.locator("h2", has_text=title).first.wait_for()
+            page.locator(ready).first.wait_for()
+
+        timed(f"{title}, the first view", 3, view)
+        page.locator(IDLE).wait_for()
+        timed(f"{title}, again", 3, view)
+        page.locator(IDLE).wait_for()
+        if click:
+            place = page.locator(click)
+            place.scroll_into_view_if_needed()
+            time.sleep(1)
+            page.evaluate(WATCH)
+            box = place.bounding_box()
+            assert box
+            page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+
+            def answered() -> None:
+                page.mouse.down()
+                page.mouse.up()
+                page.evaluate("() => window.answered")
+
+            timed(f"{title}, a click", 0.5, answered)
 
 
 def upload(page: Page, folder: Path) -> None:
@@ -70,7 +129,7 @@ def main() -> None:
         app = subprocess.Popen(
             [command, "app", "--no-browser", "--port", str(port)],
             cwd=folder,
-            env=os.environ | {"CONDCONV_MLX_CACHE": str(folder / "cache")},
+            env=os.environ | {"CONDCONV_MLX_CACHE": str(folder / "cache"), "CONDCONV_MLX_RUNS": str(folder)},
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -103,6 +162,7 @@ def main() -> None:
                 page.locator(".st-key-experts .heatmaplayer image").first.wait_for()
 
             timed("to the page Kernels", 3, kernels)
+            each_page(page, f"http://127.0.0.1:{port}")
             page.get_by_role("link", name="Route").first.click()
             page.locator(HEATMAP).wait_for()
             upload(page, folder)

@@ -100,9 +100,34 @@ class TrainingCase:
     classes: int = 10
 
 
+@dataclass(frozen=True)
+class Recipe:
+    """How shipped weights were trained, which their file says.
+
+    Attributes:
+        weights: their name.
+        images: in an epoch.
+        target: seconds that an epoch should take on two cores; None for a twin that is there to compare with.
+    """
+
+    weights: str
+    images: int
+    target: float | None = None
+
+
+RECIPES = (
+    Recipe("condconv_small_fashion_mnist", 60_000, 60),
+    Recipe("condconv_small_cifar10", 50_000, 200),
+    Recipe("condconv_small_static_cifar10", 50_000),
+)
+INPUT_SHARE = 0.05  # of a step, at most
+
 # Kinds of layers into which a network's time is divided.
 POINTWISE = "pointwise convolutions"
 DEPTHWISE = "depthwise convolutions"
 NORM = "normalisation and activation"
 SQUEEZE = "squeeze-and-excitation"
 REST = "stem, routers, classifier"
+CONDITIONAL = "CondConv convolutions"
+STATIC = "static convolutions"
+ROUTING = "routers and classifier"

@@ -11,6 +11,7 @@ from condconv_mlx.bench.layers import layer_findings, measure_layers
 from condconv_mlx.bench.memory import measure_memory, memory_findings
 from condconv_mlx.bench.network import measure_network, network_findings
 from condconv_mlx.bench.peers import Peer
+from condconv_mlx.bench.recipes import measure_recipes, recipe_findings, shipped
 from condconv_mlx.bench.training import measure_training, training_findings
 
 
@@ -42,6 +43,7 @@ MEASURES = {
     "layers": Section(measure_layers, lambda _: len(SHAPES), layer_findings),
     "experts": Section(lambda _: measure_experts(), lambda _: 2 * len(EXPERT_COUNTS), expert_findings),
     "training": Section(measure_training, lambda peer: 2 if peer else 1, training_findings),
+    "recipes": Section(lambda _: measure_recipes(), lambda _: len(shipped()), recipe_findings),
     "network": Section(measure_network, lambda _: 6, network_findings),
     "memory": Section(lambda _: measure_memory(), lambda _: 2, memory_findings),
 }

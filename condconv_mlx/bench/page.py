@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from condconv_mlx.bench import text
+from condconv_mlx.bench.cases import CONDITIONAL
 from condconv_mlx.bench.experts import ExpertRow
 from condconv_mlx.bench.findings import Finding
 from condconv_mlx.bench.layers import LayerRow
@@ -12,6 +13,7 @@ from condconv_mlx.bench.machine import Machine
 from condconv_mlx.bench.measure import Result
 from condconv_mlx.bench.memory import MemoryRow, allowance
 from condconv_mlx.bench.network import NetworkRow
+from condconv_mlx.bench.recipes import RecipeRow
 from condconv_mlx.bench.training import TrainingRow
 from condconv_mlx.charts.bench import amounts, expert_costs, relative_times
 from condconv_mlx.files import atomic_file
@@ -21,6 +23,8 @@ _ABOUT = {
     "layers": "Left of the line at 1 a layer is faster than the reference; none should be right of the dotted line.",
     "experts": "Mixing kernels takes one convolution, however many experts; mixing outputs takes one for each.",
     "training": "The same small network, images, optimiser and number of threads. Longer is faster.",
+    "recipes": "As the shipped weights were trained, but on random images of their shape, with input and augmentation. "
+    "Layers are measured one by one; the rest is what they leave of the step: sums, pooling, the loss.",
     "network": "Below the whole, the kinds of layers, each layer waited for; in sum they take longer than the whole.",
     "memory": "The allowance is the static twin's peak, the mixed kernels and their gradients, and a quarter on top.",
 }
@@ -28,6 +32,7 @@ _HEADINGS = {
     "layers": "Layers",
     "experts": "Number of experts",
     "training": "Training",
+    "recipes": "Training of the shipped networks",
     "network": "One image through a network",
     "memory": "Memory",
 }
@@ -42,8 +47,11 @@ def write_page(path: Path, machine: Machine, results: Mapping[str, Result]) -> N
 def page(machine: Machine, results: Mapping[str, Result]) -> str:
     """The page: the machine, then each section with its charts, what they come to, and the numbers."""
     sections: list[str] = []
+    script = True
     for name, result in results.items():
-        charts = drawn(_CHARTS[name](result.rows), script=not sections)
+        figures = _CHARTS[name](result.rows)
+        charts = drawn(figures, script)
+        script &= not figures
         sections.append(
             f"<section><h2>{_HEADINGS[name]}</h2><p>{_ABOUT[name]}</p>{charts}"
             f"{_findings(result.findings)}<details><summary>{plain(text.TITLES[name])}</summary>"
@@ -80,6 +88,17 @@ def _training(rows: Sequence[TrainingRow]) -> list[Chart]:
     return [("Throughput", amounts(bars, "images a second", _SERIES["condconv"]))]
 
 
+def _recipes(rows: Sequence[RecipeRow]) -> list[Chart]:
+    if not rows:
+        return []
+    rates = [("", row.weights, row.images_per_second) for row in rows]
+    times = [(row.weights, part, ms) for row in rows for part, ms, _ in text.parts(row) if ms > 0]
+    return [
+        ("Throughput", amounts(rates, "images a second", rows[0].weights)),
+        ("Where the time of a step goes", amounts(times, "milliseconds", CONDITIONAL)),
+    ]
+
+
 def _network(rows: Sequence[NetworkRow]) -> list[Chart]:
     bars = [(row.part, _SERIES[name], value) for row in rows for name, value in row.ms.items()]
     return [("EfficientNet-B0 with 8 experts, 224×224", amounts(bars, "milliseconds", _SERIES["condconv"]))]
@@ -99,6 +118,7 @@ _CHARTS: dict[str, Callable[[Sequence[Any]], list[Chart]]] = {
     "layers": _layers,
     "experts": _experts,
     "training": _training,
+    "recipes": _recipes,
     "network": _network,
     "memory": _memory,
 }

@@ -10,6 +10,7 @@ from condconv_mlx.bench.layers import LayerRow
 from condconv_mlx.bench.machine import Machine
 from condconv_mlx.bench.memory import MemoryRow, allowance
 from condconv_mlx.bench.network import NetworkRow
+from condconv_mlx.bench.recipes import RecipeRow
 from condconv_mlx.bench.training import TrainingRow
 from condconv_mlx.tables import aligned
 
@@ -27,6 +28,7 @@ TITLES = {
     "layers": f"Layers: milliseconds, {EXPERTS} experts, float32",
     "experts": "Experts: milliseconds by their number",
     "training": f"Training: images a second, {TrainingCase.experts} experts, batch {TrainingCase.batch}",
+    "recipes": "Recipes: training of the shipped networks on random images of the true shape, milliseconds a step",
     "network": "Network: milliseconds for one image of 224×224 through EfficientNet-B0 with 8 experts",
     "memory": "Memory: peak of a training step of condconv_small, megabytes",
 }
@@ -94,6 +96,25 @@ def _training(rows: Sequence[TrainingRow]) -> list[Row]:
     return [titles, *((row.setting, *(f"{value:,.0f}" for value in row.images_per_second.values())) for row in rows)]
 
 
+def _recipes(rows: Sequence[RecipeRow]) -> list[Row]:
+    lines: list[Row] = [("", "all", "forward", "backward", "images a second", "epoch, s")]
+    for row in rows:
+        (whole,) = _ms([row.input_ms + row.step_ms])
+        lines.append((row.weights, whole, "", "", f"{row.images_per_second:,.0f}", f"{row.epoch_seconds:,.1f}"))
+        lines += [
+            (f"  {part}", *_ms([ms]), *(_ms(list(both)) if both else ("", "")), "", "") for part, ms, both in parts(row)
+        ]
+    return lines
+
+
+def parts(row: RecipeRow) -> list[tuple[str, float, tuple[float, float] | None]]:
+    """Where a step's time goes: names and milliseconds, and of layers those forward and backward."""
+    layers = {kind: (times.forward_ms, times.backward_ms) for kind, times in row.layers.items()}
+    found: list[tuple[str, float, tuple[float, float] | None]] = [("input", row.input_ms, None)]
+    found += [(kind, sum(both), both) for kind, both in sorted(layers.items(), key=lambda layer: -sum(layer[1]))]
+    return [*found, ("optimiser", row.optimiser_ms, None), ("the rest", row.rest_ms, None)]
+
+
 def _network(rows: Sequence[NetworkRow]) -> list[Row]:
     titles = ("", *(NAMES[name] for name in rows[0].ms))
     return [titles, *((row.part, *_ms(list(row.ms.values()))) for row in rows)]
@@ -112,10 +133,12 @@ _TABLES: dict[str, Callable[[Sequence[Any]], list[Row]]] = {
     "layers": _layers,
     "experts": _experts,
     "training": _training,
+    "recipes": _recipes,
     "network": _network,
     "memory": _memory,
 }
 
 
 def _ms(values: Sequence[float]) -> list[str]:
-    return [f"{value:.3f}" if value < 1 else f"{value:.2f}" if value < 100 else f"{value:.0f}" for value in values]
+    digits = [3 if abs(value) < 1 else 2 if abs(value) < 100 else 0 for value in values]
+    return [f"{value:.{places}f}" for value, places in zip(values, digits, strict=True)]

@@ -2,13 +2,15 @@
 
 import time
 
-from condconv_mlx.bench.cases import Shape, TrainingCase
+from condconv_mlx.bench.cases import CONDITIONAL, STATIC, Shape, TrainingCase
 from condconv_mlx.bench.experts import ExpertRow
+from condconv_mlx.bench.layer_times import LayerTimes
 from condconv_mlx.bench.layers import LayerRow
 from condconv_mlx.bench.machine import Machine
 from condconv_mlx.bench.memory import MemoryRow
 from condconv_mlx.bench.network import WHOLE, NetworkRow
 from condconv_mlx.bench.peers import Peer
+from condconv_mlx.bench.recipes import RecipeRow
 from condconv_mlx.bench.timing import Effort
 from condconv_mlx.bench.training import ALONE, SHARED, TrainingRow
 
@@ -82,4 +84,28 @@ MEMORY = [MemoryRow(None, 100_000_000, 0), MemoryRow(8, 200_000_000, 30_000_000)
 NETWORK = [
     NetworkRow(WHOLE, {"condconv": 60.0, "timm": 40.0}),
     NetworkRow("depthwise convolutions", {"condconv": 30.0, "timm": 10.0}),
+]
+RECIPES = [
+    RecipeRow(
+        "condconv_small_fashion_mnist",
+        images=60_000,
+        batch=128,
+        images_per_second=1280.0,
+        epoch_seconds=46.875,
+        input_ms=2.0,
+        step_ms=98.0,
+        layers={STATIC: LayerTimes(10.0, 20.0), CONDITIONAL: LayerTimes(15.0, 45.0)},
+        optimiser_ms=3.0,
+    ),
+    RecipeRow(
+        "condconv_small_static_cifar10",
+        images=50_000,
+        batch=128,
+        images_per_second=640.0,
+        epoch_seconds=78.125,
+        input_ms=20.0,
+        step_ms=180.0,
+        layers={STATIC: LayerTimes(70.0, 120.0)},
+        optimiser_ms=2.0,
+    ),
 ]

@@ -7,10 +7,10 @@ from dataclasses import replace
 import mlx.core as mx
 import numpy as np
 import pytest
-from bench_material import EXPERTS, LAYERS, MACHINE, MEMORY, NETWORK, ONCE, SMALL, TINY, TRAINING, fake_peer
+from bench_material import EXPERTS, LAYERS, MACHINE, MEMORY, NETWORK, ONCE, RECIPES, SMALL, TINY, TRAINING, fake_peer
 
 from condconv_mlx import functional as F
-from condconv_mlx.bench import SECTIONS, alone, experts, layers, memory, network, steps, training
+from condconv_mlx.bench import SECTIONS, alone, experts, layers, memory, network, recipes, steps, training
 from condconv_mlx.bench.cases import LIVE, SHAPES, Shape, TrainingCase
 from condconv_mlx.bench.findings import Finding, geometric_mean
 from condconv_mlx.bench.machine import describe_machine
@@ -334,6 +334,11 @@ def test_text_has_every_figure():
     assert "2×6×6, 4→6, 3×3/2, forward and backward        4" in shown
     shown = section("training", TRAINING, training.training_findings(TRAINING))
     assert "in one process" in shown and "missed" in shown
+    shown = section("recipes", RECIPES, recipes.recipe_findings(RECIPES))
+    (line,) = [line for line in shown.splitlines() if "condconv_small_fashion_mnist  " in line]
+    assert line.split()[1:] == ["100", "1,280", "46.9"]
+    assert "-12.00" in shown
+    assert "random images" in shown and "Epoch of 60,000 images  47 s  ≤ 60 s" in shown and "10 %" in shown
     shown = section("network", NETWORK, network.network_findings(NETWORK))
     assert "whole network" in shown and "1.50 ×" in shown
     shown = section("memory", MEMORY, memory.memory_findings(MEMORY))

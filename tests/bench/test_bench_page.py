@@ -4,7 +4,7 @@ import os
 import re
 
 import pytest
-from bench_material import EXPERTS, LAYERS, MACHINE, MEMORY, NETWORK, TRAINING
+from bench_material import EXPERTS, LAYERS, MACHINE, MEMORY, NETWORK, RECIPES, TRAINING
 
 from condconv_mlx.bench.experts import expert_findings
 from condconv_mlx.bench.layers import layer_findings
@@ -12,12 +12,14 @@ from condconv_mlx.bench.measure import Result
 from condconv_mlx.bench.memory import memory_findings
 from condconv_mlx.bench.network import network_findings
 from condconv_mlx.bench.page import page, write_page
+from condconv_mlx.bench.recipes import recipe_findings
 from condconv_mlx.bench.training import training_findings
 
 RESULTS = {
     "layers": Result(LAYERS, layer_findings(LAYERS)),
     "experts": Result(EXPERTS, expert_findings(EXPERTS)),
     "training": Result(TRAINING, training_findings(TRAINING)),
+    "recipes": Result(RECIPES, recipe_findings(RECIPES)),
     "network": Result(NETWORK, network_findings(NETWORK)),
     "memory": Result(MEMORY, memory_findings(MEMORY)),
 }
@@ -37,8 +39,8 @@ def test_it_needs_nothing_beside_itself(written):
 
 
 def test_every_section_has_charts_and_verdicts(written):
-    assert written.count('class="plotly-graph-div"') == 7
-    assert written.count("<section>") == 5
+    assert written.count('class="plotly-graph-div"') == 9
+    assert written.count("<section>") == 6
     verdicts = [finding.shown()[2] for result in RESULTS.values() for finding in result.findings]
     assert written.count("<td class=met>") == verdicts.count("met") > 0
     assert written.count("<td class=missed>") == verdicts.count("missed") > 0
@@ -59,6 +61,12 @@ def test_some_sections_alone():
     assert alone.count('class="plotly-graph-div"') == 1
     assert "plotly.js v" in alone
     assert "class=findings" not in alone
+
+
+def test_without_shipped_weights_there_is_no_chart_of_recipes():
+    empty = page(MACHINE, {"recipes": Result([], recipe_findings([])), "memory": RESULTS["memory"]})
+    assert empty.count('class="plotly-graph-div"') == 1
+    assert "plotly.js v" in empty
 
 
 def test_a_page_that_was_there_is_replaced_whole(tmp_path, monkeypatch):

@@ -19,6 +19,7 @@ from condconv_mlx.charts.bench import amounts, expert_costs, relative_times
 from condconv_mlx.files import atomic_file
 from condconv_mlx.report import Chart, described, document, drawn, plain, table
 
+SHOWN = 0.01  # of a step, for a part to have a bar
 _ABOUT = {
     "layers": "Left of the line at 1 a layer is faster than the reference; none should be right of the dotted line.",
     "experts": "Mixing kernels takes one convolution, however many experts; mixing outputs takes one for each.",
@@ -92,10 +93,15 @@ def _recipes(rows: Sequence[RecipeRow]) -> list[Chart]:
     if not rows:
         return []
     rates = [("", row.weights, row.images_per_second) for row in rows]
-    times = [(row.weights, part, ms) for row in rows for part, ms, _ in text.parts(row) if ms > 0]
+    times = [
+        (row.weights, part, ms)
+        for row in rows
+        for part, ms, _ in text.parts(row)
+        if ms > SHOWN * (row.input_ms + row.step_ms)
+    ]
     return [
         ("Throughput", amounts(rates, "images a second", rows[0].weights)),
-        ("Where the time of a step goes", amounts(times, "milliseconds", CONDITIONAL)),
+        (f"Where the time of a step goes, from {SHOWN:.0%} on", amounts(times, "milliseconds", CONDITIONAL)),
     ]
 
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+from dataclasses import replace
 
 import pytest
 from bench_material import EXPERTS, LAYERS, MACHINE, MEMORY, NETWORK, RECIPES, TRAINING
@@ -11,7 +12,7 @@ from condconv_mlx.bench.layers import layer_findings
 from condconv_mlx.bench.measure import Result
 from condconv_mlx.bench.memory import memory_findings
 from condconv_mlx.bench.network import network_findings
-from condconv_mlx.bench.page import page, write_page
+from condconv_mlx.bench.page import _recipes, page, write_page
 from condconv_mlx.bench.recipes import recipe_findings
 from condconv_mlx.bench.training import training_findings
 
@@ -61,6 +62,15 @@ def test_some_sections_alone():
     assert alone.count('class="plotly-graph-div"') == 1
     assert "plotly.js v" in alone
     assert "class=findings" not in alone
+
+
+def test_parts_of_a_step_that_hardly_count_have_no_bar():
+    little = replace(RECIPES[0], optimiser_ms=0.5)
+    _, (title, figure) = _recipes([little, RECIPES[1]])
+    assert title.endswith("from 1% on")
+    shown = list(zip(figure.data[0].customdata, figure.data[0].x, strict=True))
+    assert ("CondConv convolutions, condconv_small_fashion_mnist", 60.0) in shown
+    assert not [name for name, ms in shown if ms < 2 or name.startswith("optimiser, condconv_small_fashion")]
 
 
 def test_without_shipped_weights_there_is_no_chart_of_recipes():

@@ -8,17 +8,18 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_unflatten
 
-from condconv_mlx.bench.cases import CONDITIONAL, NORM, ROUTING, STATIC
+from condconv_mlx.bench.cases import CONDITIONAL, NORM, POOLING, ROUTING, STATIC
 from condconv_mlx.bench.timing import Effort, Work, median_times
 from condconv_mlx.complexity import watched
 from condconv_mlx.layers import CondConv2d, CondLinear, Router
-from condconv_mlx.static_layers import ReLU, ReLU6, SiLU
+from condconv_mlx.static_layers import MaxPool, ReLU, ReLU6, SiLU
 
 # In this order, since a CondLinear may hold a Router.
 _KINDS: tuple[tuple[str, tuple[type, ...]], ...] = (
     (CONDITIONAL, (CondConv2d,)),
     (STATIC, (nn.Conv2d,)),
     (NORM, (nn.BatchNorm, nn.GroupNorm, nn.LayerNorm, ReLU, ReLU6, SiLU)),
+    (POOLING, (MaxPool,)),
     (ROUTING, (Router, CondLinear, nn.Linear)),
 )
 

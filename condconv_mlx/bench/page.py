@@ -25,7 +25,7 @@ _ABOUT = {
     "experts": "Mixing kernels takes one convolution, however many experts; mixing outputs takes one for each.",
     "training": "The same small network, images, optimiser and number of threads. Longer is faster.",
     "recipes": "As the shipped weights were trained, but on random images of their shape, with input and augmentation. "
-    "Layers are measured one by one; the rest is what they leave of the step: sums, pooling, the loss.",
+    "Layers are measured one by one; the rest is what they leave of the step, such as sums and the loss.",
     "network": "Below the whole, the kinds of layers, each layer waited for; in sum they take longer than the whole.",
     "memory": "The allowance is the static twin's peak, the mixed kernels and their gradients, and a quarter on top.",
 }

@@ -54,7 +54,7 @@ class RecipeRow:
 
     @property
     def rest_ms(self) -> float:
-        """Of the step, what no layer took: sums, pooling, the loss; below 0 where waiting for each layer costs more."""
+        """Of a step, what no layer took, such as sums and the loss; below 0 where waiting for each layer costs more."""
         return (
             self.step_ms
             - self.optimiser_ms

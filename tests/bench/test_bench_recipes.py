@@ -10,7 +10,7 @@ from bench_material import ONCE, RECIPES
 
 from condconv_mlx import create_model, save_model
 from condconv_mlx.bench import layer_times, recipes
-from condconv_mlx.bench.cases import CONDITIONAL, NORM, ROUTING, STATIC, Recipe
+from condconv_mlx.bench.cases import CONDITIONAL, NORM, POOLING, ROUTING, STATIC, Recipe
 from condconv_mlx.bench.text import parts
 from condconv_mlx.checkpoint import named_arrays
 from condconv_mlx.training import TrainingSettings
@@ -80,13 +80,17 @@ def test_the_shipped_ones_are_all_here() -> None:
 
 @pytest.mark.parametrize("experts", [None, 2])
 @pytest.mark.parametrize("separate", [False, True])
-def test_every_layer_with_parameters_is_in_one_kind(experts: int | None, separate: bool) -> None:
-    model = create_model("condconv_small", num_experts=experts, width=4, separate_routers=separate)
+@pytest.mark.parametrize("downsampling", ["stride", "pool"])
+def test_every_layer_with_parameters_is_in_one_kind(experts: int | None, separate: bool, downsampling: str) -> None:
+    options = {"separate_routers": separate, "downsampling": downsampling}
+    model = create_model("condconv_small", num_experts=experts, width=4, **options)
     timed = list(layer_times.kinds_of(model))
     for name, module in model.named_modules():
         own = any(isinstance(value, mx.array) for value in module.values())
         above = [place for place in timed if name == place or name.startswith(f"{place}.")]
         assert not own or len(above) == 1, name
+    kinds = {kind for _, kind in layer_times.kinds_of(model).values()}
+    assert (POOLING in kinds) == (downsampling == "pool")
 
 
 def test_each_call_of_a_layer_is_timed_and_the_model_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

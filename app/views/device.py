@@ -130,7 +130,7 @@ def measure(shape: Shape, backward: bool, rows: list[ExpertRow], bar: st.delta_g
         stop()
         try:
             st.session_state["measured"][shape, backward] = rows, engine.turn(kept.keep, rows).date
-        except OSError as error:
+        except (OSError, RuntimeError) as error:  # also where a user has no home folder
             # The tab has them all the same.
             st.toast(escape(f"The measurement could not be kept: {error}"))
     st.rerun()

@@ -4,6 +4,7 @@ A record for each convolution, with or without gradients; those of other devices
 """
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -74,6 +75,6 @@ def _measured(record: dict[str, Any]) -> Measured:
         ExpertRow(shape, backward, int(experts), {name: float(ms[name]) for name in IN_TURNS})
         for experts, ms in record["milliseconds"]
     ]
-    if not rows:
-        raise ValueError("there are no rows")
+    if not rows or not all(row.experts > 0 and 0 < ms < math.inf for row in rows for ms in row.ms.values()):
+        raise ValueError("there are no rows, or some that cannot be")
     return Measured(str(record["date"]), tuple(rows))

@@ -50,6 +50,8 @@ def test_another_device_has_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
         lambda record: record["shape"].update(size="large", colour=1),
         lambda record: record["milliseconds"].clear(),
         lambda record: record["milliseconds"][0][1].pop("static"),
+        lambda record: record["milliseconds"][0][1].update(static=0),
+        lambda record: record["milliseconds"][0][1].update(static=float("nan")),
         lambda record: record.update(place=["a Mac"]),
         lambda record: record.update(backward=[]),
     ],

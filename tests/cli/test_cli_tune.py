@@ -5,8 +5,7 @@ import json
 import mlx.core as mx
 import pytest
 
-from condconv_mlx import cli, load_model, tuning
-from condconv_mlx.cli import doctor
+from condconv_mlx import cli, doctor, load_model, tuning
 from condconv_mlx.functional import STRATEGIES, tuned
 from condconv_mlx.tuning import find_cases
 
@@ -147,7 +146,7 @@ def test_clear(weights, capsys):
 
 
 def test_doctor_says_how_much_was_measured(weights, monkeypatch, capsys):
-    monkeypatch.setattr(doctor, "_speed", lambda device: None)
+    monkeypatch.setattr(doctor, "_speed", lambda *_: None)
     assert cli.main(["doctor"]) == 0
     assert "nothing measured" in capsys.readouterr().out
     cli.main(["tune", "--model", str(weights / "colour.safetensors"), "--batch", "2"])

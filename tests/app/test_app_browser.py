@@ -229,6 +229,52 @@ def test_a_lasso_makes_a_slice_for_all_pages(address: str, chromium: Any) -> Non
     tab.close()
 
 
+@pytest.mark.parametrize("width, scheme", [(1280, "dark"), (390, "light")])
+def test_two_models_and_two_pictures(address: str, chromium: Any, width: int, scheme: str) -> None:
+    from playwright.sync_api import expect
+
+    tab = Tab(chromium, address, width, scheme)
+    page = tab.page
+    page.goto(f"{address}/compare")
+    # Two bars for each class, a point for each picture and a ring round one, a box for each model.
+    expect(page.locator(".st-key-classes-compared .bars .point")).to_have_count(2 * 8)
+    points = page.locator("[class*=st-key-answers] .scatterlayer .point")
+    expect(points).to_have_count(len(samples("cifar10")) + 1)
+    expect(page.locator(".st-key-times .boxlayer .box")).to_have_count(2)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    # A click on a point looks at its picture.
+    before = page.locator("h4").first.text_content()
+    first = page.locator("[class*=st-key-answers] .scatterlayer .trace").first.locator(".point")
+    for n in range(first.count()):
+        first.nth(n).scroll_into_view_if_needed()
+        click_middle(page, first.nth(n))
+        page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
+        page.wait_for_timeout(500)
+        if page.locator("h4").first.text_content() != before:
+            break
+    expect(page.locator("h4").first).not_to_have_text(before or "")
+    # More pictures at once, measured by a click; another batch, or the first again, is in the address.
+    page.get_by_role("radio", name="8", exact=True).click()
+    page.wait_for_url("**batch=8**")
+    page.get_by_role("button", name="Measure").click()
+    expect(page.get_by_text("for 8 pictures at once")).to_be_visible()
+    # Two pictures: the link shows the same in another tab.
+    page.get_by_role("radio", name="Two pictures").click()
+    page.locator(".st-key-strip-other").get_by_role("radio", name="Moose").click()
+    page.wait_for_url("**other=moose**")
+    expect(page.locator(".st-key-difference .heatmaplayer image")).to_have_count(1)
+    other = tab.context.new_page()
+    tab.watch(other)
+    other.goto(page.url)
+    expect(other.locator(".st-key-strip-other").get_by_role("radio", name="Moose")).to_be_checked()
+    expect(other.locator(".st-key-difference .heatmaplayer image")).to_have_count(1)
+    other.get_by_role("button", name="See both kernels").click()
+    expect(other.locator("h2").first).to_have_text("Kernels")
+    expect(other.get_by_text("What their kernels do not share")).to_be_visible()
+    assert other.evaluate("document.documentElement.scrollWidth") <= width
+    tab.close()
+
+
 @pytest.mark.parametrize("width, scheme", [(1280, "light"), (390, "dark")])
 def test_costs_are_drawn_while_they_are_measured(address: str, chromium: Any, width: int, scheme: str) -> None:
     from playwright.sync_api import expect

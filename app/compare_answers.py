@@ -6,7 +6,7 @@ import streamlit as st
 from condconv_mlx import charts
 from condconv_mlx.app import tray
 from condconv_mlx.app.frame import View
-from condconv_mlx.app.parts import escape, titled_chart
+from condconv_mlx.app.parts import escape, rounded, titled_chart
 from condconv_mlx.explain import agreement
 
 # Pictures that two models take for different things; the chart has all.
@@ -79,13 +79,8 @@ def right_of(view: View, other: View, names: tuple[str, str], first: np.ndarray,
     if len(totals) > 1:
         each = [f"{name} **{right} of {total}**" if total else f"{name} knows none" for name, right, total in sides]
         return f"Right among the pictures of the tray whose class it knows: {'; '.join(each)}."
-    said = " and ".join(f"**{right}** by {name} ({percent(right, total)})" for name, right, total in sides)
+    said = " and ".join(f"**{right}** by {name} ({rounded(right / total)})" for name, right, total in sides)
     return f"Right among the {totals.pop()} whose class is known: {said}."
-
-
-def percent(count: int, total: int) -> str:
-    """70 %."""
-    return f"{count / total:.0%}".replace("%", " %")
 
 
 def show_map(view: View, names: tuple[str, str], first: np.ndarray, second: np.ndarray) -> None:

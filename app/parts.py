@@ -43,6 +43,11 @@ def short(router: str) -> str:
     return router.removesuffix(".router")
 
 
+def rounded(share: float) -> str:
+    """A share in whole percent: "34 %"."""
+    return f"{share:.0%}".replace("%", " %")
+
+
 def tell(*problems: str) -> None:
     """Sentences to show at the top of the page, in the place of those before; none takes them away."""
     st.session_state["problems"] = list(problems)

@@ -145,6 +145,8 @@ def bring(files: Iterable[tuple[str, bytes]]) -> None:
                     problems.append(result)
     except OSError as error:
         problems.append(f"Pictures cannot be kept on this machine: {error}.")
+    # It would stay until something else is clicked.
+    bar.empty()
     tell(*problems)
     put(entries)
 
@@ -176,11 +178,12 @@ def change(tray: Tray) -> None:
 
 def add_dataset() -> None:
     """Images of a data set's test split, as many of each class."""
-    with st.form("dataset", border=False):
-        name = st.selectbox("Data set", [*list_datasets(), FOLDER], key="dataset name")
+    name = st.selectbox("Data set", [*list_datasets(), FOLDER], key="dataset name")
+    path = ""
+    if name == FOLDER:
         path = st.text_input("Path of the folder or zip", key="dataset path", placeholder="~/Pictures/birds")
-        count = st.number_input("Images", 1, MOST, 50, key="dataset count")
-        asked = st.form_submit_button("Add", type="primary")
+    count = st.number_input("Images", 1, MOST, 50, key="dataset count")
+    asked = st.button("Add", type="primary", key="add dataset")
     st.caption("Test images, as many of each class. A known data set is downloaded when it is first used.")
     if not asked:
         return

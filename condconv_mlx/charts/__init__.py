@@ -3,7 +3,7 @@
 from condconv_mlx.charts.classes import class_bars, percent
 from condconv_mlx.charts.comparison import answer_map, class_pairs, cost_bars, distance_by_depth, times
 from condconv_mlx.charts.interventions import alternatives, before_after, silencing_chart
-from condconv_mlx.charts.kernels import build_up_tiles, kernel_tiles, tile_slices
+from condconv_mlx.charts.kernels import build_up_tiles, fitting_height, kernel_tiles, tile_slices
 from condconv_mlx.charts.places import image_map
 from condconv_mlx.charts.routing import expert_bars, expert_usage, routing_heatmap
 from condconv_mlx.charts.style import expert_color
@@ -31,6 +31,7 @@ __all__ = [
     "expert_color",
     "expert_usage",
     "image_map",
+    "fitting_height",
     "kernel_tiles",
     "percent",
     "routing_heatmap",

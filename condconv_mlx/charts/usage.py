@@ -127,7 +127,8 @@ def usage_by_depth(routers: Sequence[str], lines: Mapping[str, Sequence[float]])
         )
     figure.update_xaxes(tickvals=np.arange(len(routers)), ticktext=[plain(name) for name in routers], fixedrange=True)
     figure.update_xaxes(title={"text": "router, in order of depth", "standoff": 6}, automargin=True)
-    figure.update_xaxes(showgrid=False, zeroline=False)
+    # Room for the names at both ends, which Plotly leaves out where they do not fit.
+    figure.update_xaxes(showgrid=False, zeroline=False, range=[-0.4, len(routers) - 0.6])
     figure.update_yaxes(
         range=[-0.04, 1.04], tickformat=".0%", fixedrange=True, zeroline=False, nticks=5, automargin=True
     )

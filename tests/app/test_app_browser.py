@@ -74,7 +74,9 @@ def chromium() -> Iterator[Any]:
     # Other tests may run beside this one.
     api.expect.set_options(timeout=SECONDS * 1000)
     with api.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        # With a camera that shows a test picture, and may be used without being asked.
+        camera = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+        browser = play.chromium.launch(executable_path=BROWSER, args=["--no-sandbox", *camera])
         yield browser
         browser.close()
 
@@ -132,6 +134,11 @@ def test_from_an_upload_to_a_link_in_another_tab(
     bars = page.locator(".st-key-classes")
     expect(bars.locator(".bars .point")).to_have_count(10)
     assert "%" in (bars.locator(".bars .point text").first.text_content() or "")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="CSV", exact=True).first.click()
+    lines = download.value.path().read_text().splitlines()
+    assert download.value.suggested_filename == "classes.csv"
+    assert lines[0] == "class,probability" and len(lines) == 11
     # The heatmap: drawn, with a cell to click for each of three routers and four experts.
     heatmap = page.locator(".st-key-routing")
     expect(heatmap.locator(".heatmaplayer image")).to_have_count(1)
@@ -150,6 +157,10 @@ def test_from_an_upload_to_a_link_in_another_tab(
     expect(page.locator("h2").first).to_have_text("Kernels")
     expect(page.locator(".st-key-experts .heatmaplayer image")).to_have_count(4)
     page.wait_for_url("**/kernels?**layer=classifier**")
+    # Three pictures in a row are as high as they are wide, on a narrow screen too, with their captions and the scale.
+    changed = page.locator(".st-key-change .js-plotly-plot")
+    box = changed.bounding_box()
+    assert box and abs(box["height"] - 90 - min(220, 0.3133 * box["width"])) < 4
 
     # The page is no wider than the screen.
     assert page.evaluate("document.documentElement.scrollWidth") <= width
@@ -165,6 +176,30 @@ def test_from_an_upload_to_a_link_in_another_tab(
     other.get_by_role("radio", name="Moose").click()
     other.wait_for_url("**image=moose**")
     expect(page.get_by_role("radio", name="my dog.jpg")).to_be_checked()
+    tab.close()
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_photo_of_the_camera(address: str, chromium: Any, width: int) -> None:
+    from playwright.sync_api import expect
+
+    tab = Tab(chromium, address, width)
+    page = tab.page
+    page.goto(address)
+    expect(page.locator("h4").first).to_have_text("Kitten with yarn")
+    page.get_by_role("button", name="Add").first.click()
+    page.get_by_role("radio", name="Camera").click()
+    # Where nothing comes from the camera yet, the button does nothing.
+    page.wait_for_function("document.querySelector('[data-testid=stCameraInput] video')?.videoWidth > 0")
+    page.get_by_role("button", name="Take Photo").click()
+    expect(page.locator("h4").first).to_have_text("photo.jpg")
+    page.wait_for_url("**tray=**")
+    # It is a picture like others: first in the strip, chosen, and answered; and nothing is still being read.
+    expect(page.get_by_role("radio", name="photo.jpg")).to_be_checked()
+    expect(page.locator(".st-key-classes .bars .point")).to_have_count(10)
+    expect(page.get_by_test_id("stProgress")).to_have_count(0)
+    page.reload()
+    expect(page.get_by_role("radio", name="photo.jpg")).to_be_checked()
     tab.close()
 
 

@@ -68,7 +68,9 @@ def routing_heatmap(
     ]
     hover = "Expert %{customdata[4]}<br>routing weight %{customdata[2]:.3f}%{customdata[3]}<br>mixes %{customdata[1]}"
     names = [f"<b>{plain(name)}</b>" if i == selected else plain(name) for i, name in enumerate(routers)]
-    figure = _heatmap(table - beside if difference else table, names, cells, f"{hover}<extra>%{{y}}</extra>", clickable)
+    figure = expert_heatmap(
+        table - beside if difference else table, names, cells, f"{hover}<extra>%{{y}}</extra>", clickable
+    )
     if difference:
         limit = max(0.1, float(np.nanmax(np.abs(table - beside))))
         bar = colorbar(f"more or less than {plain(other or 'usual')}", tickvals=[-limit, 0, limit], tickformat="+.2f")
@@ -145,7 +147,7 @@ def expert_usage(
     notes = notes or [""] * len(names)
     cells = [[(i, plain(notes[i]), j + 1) for j in range(weights.shape[1])] for i in range(len(names))]
     hover = "Expert %{customdata[2]}<br>routing weight %{z:.3f}<br>%{customdata[1]}<extra>%{y}</extra>"
-    figure = _heatmap(weights, [plain(name) for name in names], cells, hover, clickable=False)
+    figure = expert_heatmap(weights, [plain(name) for name in names], cells, hover)
     if thumbnails:
         figure.update_xaxes(range=[-1.6, weights.shape[1] - 0.5])
         for i, source in enumerate(thumbnails):
@@ -158,9 +160,28 @@ def expert_usage(
     return figure
 
 
-def _heatmap(table: np.ndarray, rows: list[str], cells: list[list[tuple]], hover: str, clickable: bool) -> go.Figure:
+def expert_heatmap(
+    table: np.ndarray,
+    rows: Sequence[str],
+    cells: Sequence[Sequence[tuple]],
+    hover: str,
+    clickable: bool = False,
+    row: int | None = None,
+    quantity: str = "routing weight",
+) -> go.Figure:
+    """Anything × experts, as numbers in [0, 1].
+
+    Args:
+        table: (rows, experts); NaN where there is no expert.
+        rows: their names, in HTML.
+        cells: for each cell what the hover takes as `customdata`.
+        hover: its template.
+        clickable: lay a nearly transparent marker over each cell, which has the `customdata` and the hover.
+        row: height of a row in pixels; by default lower where there are many.
+        quantity: what the numbers are.
+    """
     count, columns = table.shape
-    row = ROW if count <= MANY else SMALL_ROW
+    row = row or (ROW if count <= MANY else SMALL_ROW)
     # Positions, not names, on both axes: two images may have the same name.
     x, y = np.arange(columns), np.arange(count)
     figure = go.Figure(
@@ -176,7 +197,7 @@ def _heatmap(table: np.ndarray, rows: list[str], cells: list[list[tuple]], hover
             ygap=2,
             hoverongaps=False,
             hovertemplate=hover,
-            colorbar=colorbar("routing weight", tickvals=[0, 0.5, 1]),
+            colorbar=colorbar(quantity, tickvals=[0, 0.5, 1]),
         )
     )
     if clickable:

@@ -49,7 +49,7 @@ def show_score(
     with st.container(horizontal=True, key="differing"):
         for n in differing[:SHOWN]:
             picture = view.pictures[n]
-            said = f"{labels[first[n].argmax()]} · {labels[second[n].argmax()]}"
+            said = f"{labels[first[n].argmax()]} / {labels[second[n].argmax()]}"
             st.button(
                 f"![{escape(picture.title)}]({picture.thumbnail}) {escape(said)}",
                 on_click=tray.choose,
@@ -58,7 +58,7 @@ def show_score(
                 help=f"Look at {escape(picture.title)}",
             )
     more = f", the {SHOWN} farthest apart of {len(differing)}" if len(differing) > SHOWN else ""
-    st.caption(f"Where they differ: {escape(names[0])} · {escape(names[1])}{more}. Click one to look at it.")
+    st.caption(f"Where they differ: by {escape(names[0])} / by {escape(names[1])}{more}. Click one to look at it.")
 
 
 def truths(view: View) -> np.ndarray:

@@ -17,7 +17,7 @@ from condconv_mlx.complexity import KINDS, Cost, by_kind
 from condconv_mlx.explain import in_turns, passes
 
 Times = list[tuple[float, float]]
-BATCHES = (1, 8, 64)
+BATCHES = (1, 4, 16, 64)
 # Of a measurement: rounds go on for so many seconds, but there are at least and at most so many.
 SECONDS, LEAST, MOST = 3.0, 5, 30
 # Multiply-adds of a round, up to which it is measured without being asked: some milliseconds on any machine.

@@ -289,10 +289,10 @@ def test_two_models_and_two_pictures(address: str, chromium: Any, width: int, sc
             break
     expect(page.locator("h4").first).not_to_have_text(before or "")
     # More pictures at once, measured by a click; another batch, or the first again, is in the address.
-    page.get_by_role("radio", name="8", exact=True).click()
-    page.wait_for_url("**batch=8**")
+    page.get_by_role("radio", name="4", exact=True).click()
+    page.wait_for_url("**batch=4**")
     page.get_by_role("button", name="Measure").click()
-    expect(page.get_by_text("for 8 pictures at once")).to_be_visible()
+    expect(page.get_by_text("for 4 pictures at once")).to_be_visible()
     # Two pictures: the link shows the same in another tab.
     page.get_by_role("radio", name="Two pictures").click()
     page.locator(".st-key-strip-other").get_by_role("radio", name="Moose").click()

@@ -111,12 +111,12 @@ def test_times_are_measured_and_kept_for_all_tabs(weights: Path, monkeypatch: py
     assert [numbers(box.x).tolist() for box in shown(app, "times").data] != first
     # More of them wait for a click.
     monkeypatch.setattr(compare_costs, "QUICK", 0)
-    app.button_group(key="batch").set_value("8").run()
-    assert app.query_params["batch"] == "8" and figure(app, "times") is None
+    app.button_group(key="batch").set_value("4").run()
+    assert app.query_params["batch"] == "4" and figure(app, "times") is None
     assert "Not measured yet" in texts(app.markdown) and app.button(key="measure").label == "Measure"
     app.button(key="measure").click().run()
     assert not app.exception and shown(app, "times")
-    assert "for 8 pictures at once" in texts(app.markdown)
+    assert "for 4 pictures at once" in texts(app.markdown)
 
 
 def test_models_of_other_classes_sizes_and_channels(weights: Path) -> None:

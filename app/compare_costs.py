@@ -19,7 +19,9 @@ from condconv_mlx.explain import in_turns, passes
 Times = list[tuple[float, float]]
 BATCHES = (1, 4, 16, 64)
 # Of a measurement: rounds go on for so many seconds, but there are at least and at most so many.
-SECONDS, LEAST, MOST = 3.0, 5, 30
+SECONDS, LEAST, MOST = 3.0, 5, 100
+# Between two looks at the bar, which the browser draws with the same processor.
+PAUSE = 0.2
 # Multiply-adds of a round, up to which it is measured without being asked: some milliseconds on any machine.
 QUICK = 10**8
 
@@ -127,12 +129,16 @@ def measure(view: View, other: View, batch: int) -> Times:
     bar = st.progress(0.0, "Measuring …")
     first, second = (engine.steps(one.card.name, np.repeat(one.image, batch, axis=0), passes) for one in (view, other))
     taken: Times = []
-    end = time.perf_counter() + SECONDS
+    start = told = time.perf_counter()
     for pair in in_turns(first, second):
         taken.append(pair)
-        if len(taken) == MOST or (len(taken) >= LEAST and time.perf_counter() > end):
+        now = time.perf_counter()
+        if len(taken) == MOST or (len(taken) >= LEAST and now > start + SECONDS):
             break
-        bar.progress(len(taken) / MOST, f"{len(taken)} of at most {MOST} rounds")
+        if now > told + PAUSE:
+            told = now
+            done = max(len(taken) / MOST, min((now - start) / SECONDS, len(taken) / LEAST))
+            bar.progress(done, f"Measuring, {len(taken)} rounds")
     bar.empty()
     return taken
 

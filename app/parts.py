@@ -65,6 +65,12 @@ def chart(figure: go.Figure, name: str, alt: str, **options: Any) -> Any:
     return st.plotly_chart(figure, config=config, alt=alt, **options)
 
 
+def title(text: str, key: str) -> None:
+    """A heading, in Markdown, that stands level with that of a `titled_chart` beside it."""
+    with st.container(horizontal=True, vertical_alignment="center", key=f"title {key}"):
+        st.markdown(f"#### {text}")
+
+
 def titled_chart(
     title: str,
     figure: go.Figure,

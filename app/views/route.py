@@ -25,7 +25,7 @@ from condconv_mlx.app.frame import (
     select,
 )
 from condconv_mlx.app.models import Card
-from condconv_mlx.app.parts import escape, rounded, short, titled_chart
+from condconv_mlx.app.parts import escape, rounded, short, title, titled_chart
 from condconv_mlx.app.pictures import Crop, Picture, enlarged, samples, with_crop
 from condconv_mlx.app.references import usual
 from condconv_mlx.charts.style import expert_color
@@ -54,9 +54,9 @@ def show() -> None:
         PAPER,
     )
     answer = view.answer_one()
-    st.markdown(f"#### {escape(view.picture.title)}")
     seen, predicted = st.columns([3, 2], gap="medium")
     with seen:
+        title(escape(view.picture.title), "picture")
         show_picture(view.card, view.picture, answer.seen[0])
     with predicted:
         show_classes(view.card, view.picture, answer.probabilities[0])
@@ -191,7 +191,7 @@ def show_mixture(answer: Answer, layer: str, weights: np.ndarray, means: np.ndar
             help="A bar is what the expert counts here, the dotted line what it counts usually.",
         )
     with right:
-        st.markdown(f"#### The kernel of {escape(layer)}")
+        title(f"The kernel of {escape(layer)}", "kernel")
         st.html(formula(weights))
         st.markdown(unusual(weights, means, expert))
         link("kernels", "See these kernels")

@@ -97,7 +97,7 @@ def answer_map(
             x=first[chosen : chosen + 1],
             y=second[chosen : chosen + 1],
             mode="markers",
-            marker={"symbol": "circle-open", "size": 20, "color": GREY, "line": {"width": 2}},
+            marker={"symbol": "circle-open", "size": 24, "color": GREY, "line": {"width": 3}},
             hoverinfo="skip",
             showlegend=False,
         )

@@ -69,18 +69,18 @@ def truths(view: View) -> np.ndarray:
 
 def right_of(view: View, other: View, names: tuple[str, str], first: np.ndarray, second: np.ndarray) -> str:
     """A sentence on how many pictures each model gets right."""
-    sides = []
-    for one, name, probabilities in ((view, names[0], first), (other, names[1], second)):
-        known = truths(one)
-        sides.append((escape(name), int((probabilities.argmax(axis=1) == known).sum()), int((known >= 0).sum())))
-    totals = {total for *_, total in sides}
-    if totals == {0}:
+    known = truths(view), truths(other)
+    sides = [
+        (escape(name), int((probabilities.argmax(axis=1) == own).sum()), int((own >= 0).sum()))
+        for name, probabilities, own in zip(names, (first, second), known, strict=True)
+    ]
+    if not any(total for *_, total in sides):
         return "What these pictures show is not known, so nobody can say which is right."
-    if len(totals) > 1:
+    if ((known[0] < 0) != (known[1] < 0)).any():
         each = [f"{name} **{right} of {total}**" if total else f"{name} knows none" for name, right, total in sides]
         return f"Right among the pictures of the tray whose class it knows: {'; '.join(each)}."
     said = " and ".join(f"**{right}** by {name} ({rounded(right / total)})" for name, right, total in sides)
-    return f"Right among the {totals.pop()} whose class is known: {said}."
+    return f"Right among the {sides[0][2]} whose class is known: {said}."
 
 
 def show_map(view: View, names: tuple[str, str], first: np.ndarray, second: np.ndarray) -> None:

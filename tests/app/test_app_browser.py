@@ -278,13 +278,13 @@ def test_two_models_and_two_pictures(address: str, chromium: Any, width: int, sc
     expect(page.locator(".st-key-times .boxlayer .box")).to_have_count(2)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     # A click on a point looks at its picture.
+    settle(page)
     before = page.locator("h4").first.text_content()
     first = page.locator("[class*=st-key-answers] .scatterlayer .trace").first.locator(".point")
     for n in range(first.count()):
         first.nth(n).scroll_into_view_if_needed()
         click_middle(page, first.nth(n))
-        page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
-        page.wait_for_timeout(500)
+        settle(page)
         if page.locator("h4").first.text_content() != before:
             break
     expect(page.locator("h4").first).not_to_have_text(before or "")
@@ -298,6 +298,13 @@ def test_two_models_and_two_pictures(address: str, chromium: Any, width: int, sc
     page.locator(".st-key-strip-other").get_by_role("radio", name="Moose").click()
     page.wait_for_url("**other=moose**")
     expect(page.locator(".st-key-difference .heatmaplayer image")).to_have_count(1)
+    # A click on a cell, once they are all drawn, chooses its layer and expert.
+    settle(page)
+    cells = page.locator(".st-key-routing-2 .scatterlayer .point")
+    expect(cells).to_have_count(3 * 4)
+    cells.last.scroll_into_view_if_needed()
+    click_middle(page, cells.last)
+    page.wait_for_url("**layer=classifier**")
     other = tab.context.new_page()
     tab.watch(other)
     other.goto(page.url)
@@ -305,6 +312,7 @@ def test_two_models_and_two_pictures(address: str, chromium: Any, width: int, sc
     expect(other.locator(".st-key-difference .heatmaplayer image")).to_have_count(1)
     other.get_by_role("button", name="See both kernels").click()
     expect(other.locator("h2").first).to_have_text("Kernels")
+    other.wait_for_url("**layer=classifier**")
     expect(other.get_by_text("What their kernels do not share")).to_be_visible()
     assert other.evaluate("document.documentElement.scrollWidth") <= width
     tab.close()
@@ -335,6 +343,12 @@ def test_costs_are_drawn_while_they_are_measured(address: str, chromium: Any, wi
     page.reload()
     expect(points).to_have_count(2 * 6)
     tab.close()
+
+
+def settle(page: Any) -> None:
+    """Until the page has run, and its charts are drawn."""
+    page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
+    page.wait_for_timeout(1000)
 
 
 def click_middle(page: Any, cell: Any) -> None:

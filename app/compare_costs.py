@@ -99,7 +99,7 @@ def show_times(view: View, other: View, names: tuple[str, str]) -> None:
             "Measure" if taken is None else "Measure again",
             on_click=lambda: st.session_state.update({"measure now": True}),
             icon=":material/timer:",
-            key="measure",
+            key="time",
         )
 
 

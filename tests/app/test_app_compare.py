@@ -104,17 +104,17 @@ def test_times_are_measured_and_kept_for_all_tabs(weights: Path, monkeypatch: py
     # One picture is so quick that it is not asked for.
     first = [numbers(box.x).tolist() for box in shown(app, "times").data]
     assert [len(side) for side in first] == [5, 5] and min(map(min, first)) > 0
-    assert app.button(key="measure").label == "Measure again"
+    assert app.button(key="time").label == "Measure again"
     assert "for one picture" in texts(app.markdown)
     assert [numbers(box.x).tolist() for box in shown(open_app("compare"), "times").data] == first
-    app.button(key="measure").click().run()
+    app.button(key="time").click().run()
     assert [numbers(box.x).tolist() for box in shown(app, "times").data] != first
     # More of them wait for a click.
     monkeypatch.setattr(compare_costs, "QUICK", 0)
     app.button_group(key="batch").set_value("4").run()
     assert app.query_params["batch"] == "4" and figure(app, "times") is None
-    assert "Not measured yet" in texts(app.markdown) and app.button(key="measure").label == "Measure"
-    app.button(key="measure").click().run()
+    assert "Not measured yet" in texts(app.markdown) and app.button(key="time").label == "Measure"
+    app.button(key="time").click().run()
     assert not app.exception and shown(app, "times")
     assert "for 4 pictures at once" in texts(app.markdown)
 

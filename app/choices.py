@@ -1,6 +1,6 @@
 """The choice of a model at the top of a page."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import streamlit as st
@@ -25,10 +25,13 @@ POLL = 0.3
 NUMBERS = "zero one two three four five six seven eight nine ten eleven twelve".split()
 
 
-def choose_model(key: str = "model", label: str = "Model") -> Card:
+def choose_model(key: str = "model", label: str = "Model", beside: Card | None = None) -> Card:
     """The model to look at, whose weights are here. Ends the page if there is none that can be used.
 
-    `key` tells choices apart where a page has several; it is also the one in the address.
+    Args:
+        key: tells choices apart where a page has several; it is also the one in the address.
+        label: for who cannot see it.
+        beside: the model to compare it with, which cannot be chosen; at first the one that is most like it is.
     """
     published = models.published()
     cards: dict[str, Card] = {}
@@ -44,7 +47,11 @@ def choose_model(key: str = "model", label: str = "Model") -> Card:
     if not cards:
         st.error("There are no weights to show. Train a network with `condconv-mlx train`, or install this again.")
         st.stop()
-    address.remember(key, list(choices), next(iter(cards)))
+    first = next(iter(cards))
+    if beside:
+        choices.pop(beside.name, None)
+        first = twin(beside, cards.values()) or next(iter(choices))
+    address.remember(key, list(choices), first)
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         name = st.selectbox(
             label,
@@ -57,6 +64,17 @@ def choose_model(key: str = "model", label: str = "Model") -> Card:
             open_file(key)
     address.put(**{key: name})
     return cards.get(name) or fetched(published[name])
+
+
+def twin(card: Card, others: Iterable[Card]) -> str | None:
+    """The name of the model that is most like another but for its experts; None if there is no other."""
+
+    def unlike(one: Card) -> tuple[bool, ...]:
+        alike = [one.labels == card.labels, one.dataset == card.dataset, one.network == card.network]
+        return (*[not same for same in alike], one.size != card.size, one.num_experts == card.num_experts)
+
+    found = min((one for one in others if one.name != card.name), key=unlike, default=None)
+    return found.name if found else None
 
 
 def open_file(key: str) -> None:

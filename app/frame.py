@@ -21,7 +21,7 @@ STYLE = """<style>
 [data-testid=stMainBlockContainer] {padding-top: 4rem}
 [data-testid=stMainBlockContainer] h2 {font-size: 1.6rem; padding: .25rem 0 0}
 [data-testid=stMainBlockContainer] h4 {font-size: 1.15rem; padding: .25rem 0}
-[class*=st-key-title-] {flex-wrap: nowrap}
+[class*=st-key-title-] {flex-wrap: nowrap; min-height: 2.5rem}
 [class*=st-key-title-] [data-testid=stMarkdownContainer] {margin-bottom: 0}
 </style>"""
 

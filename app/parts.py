@@ -43,6 +43,11 @@ def short(router: str) -> str:
     return router.removesuffix(".router")
 
 
+def rounded(share: float) -> str:
+    """A share in whole percent: "34 %"."""
+    return f"{share:.0%}".replace("%", " %")
+
+
 def tell(*problems: str) -> None:
     """Sentences to show at the top of the page, in the place of those before; none takes them away."""
     st.session_state["problems"] = list(problems)
@@ -58,6 +63,12 @@ def chart(figure: go.Figure, name: str, alt: str, **options: Any) -> Any:
     save = {"format": "png", "scale": 2, "filename": name}
     config = {"displaylogo": False, "modeBarButtons": [["toImage"]], "toImageButtonOptions": save}
     return st.plotly_chart(figure, config=config, alt=alt, **options)
+
+
+def title(text: str, key: str) -> None:
+    """A heading, in Markdown, that stands level with that of a `titled_chart` beside it."""
+    with st.container(horizontal=True, vertical_alignment="center", key=f"title {key}"):
+        st.markdown(f"#### {text}")
 
 
 def titled_chart(

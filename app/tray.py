@@ -23,9 +23,11 @@ MOST = 200
 MEGABYTE = 10**6
 # A strip of small pictures in one line that can be pushed aside.
 STYLE = """<style>
-.st-key-image [role=radiogroup] {flex-wrap: nowrap; overflow-x: auto; scrollbar-width: thin; padding-bottom: .25rem}
-.st-key-image button {height: auto; flex: none; padding: 3px; border-radius: .6rem; min-width: 0}
-.st-key-image button img {width: 3rem; height: 3rem; max-height: none; border-radius: .4rem; margin: 0; display: block}
+[class*=st-key-strip-] [role=radiogroup] {flex-wrap: nowrap; overflow-x: auto; scrollbar-width: thin;
+    padding-bottom: .25rem}
+[class*=st-key-strip-] button {height: auto; flex: none; padding: 3px; border-radius: .6rem; min-width: 0}
+[class*=st-key-strip-] button img {width: 3rem; height: 3rem; max-height: none; border-radius: .4rem; margin: 0;
+    display: block}
 </style>"""
 
 
@@ -62,16 +64,23 @@ def choose_picture(card: Card) -> tuple[list[Picture], int]:
         with st.popover("Add", icon=":material/add_photo_alternate:", key="adding", on_change="rerun") as adding:
             if adding.open:
                 add()
+        strip("Picture", found, "image")
+    address.put(image=st.session_state["image"])
+    return found, list(by_id).index(st.session_state["image"])
+
+
+def strip(label: str, found: list[Picture], key: str) -> None:
+    """Small pictures in a line, one of which is chosen: the widget of that key has its id. Under `STYLE`."""
+    by_id = {picture.id: picture for picture in found}
+    with st.container(key=f"strip-{key}"):
         st.pills(
-            "Picture",
+            label,
             list(by_id),
             format_func=lambda id: f"![{escape(by_id[id].title)}]({by_id[id].thumbnail})",
             required=True,
-            key="image",
+            key=key,
             label_visibility="collapsed",
         )
-    address.put(image=st.session_state["image"])
-    return found, list(by_id).index(st.session_state["image"])
 
 
 def add() -> None:
@@ -136,6 +145,8 @@ def bring(files: Iterable[tuple[str, bytes]]) -> None:
                     problems.append(result)
     except OSError as error:
         problems.append(f"Pictures cannot be kept on this machine: {error}.")
+    # It would stay until something else is clicked.
+    bar.empty()
     tell(*problems)
     put(entries)
 
@@ -167,11 +178,12 @@ def change(tray: Tray) -> None:
 
 def add_dataset() -> None:
     """Images of a data set's test split, as many of each class."""
-    with st.form("dataset", border=False):
-        name = st.selectbox("Data set", [*list_datasets(), FOLDER], key="dataset name")
+    name = st.selectbox("Data set", [*list_datasets(), FOLDER], key="dataset name")
+    path = ""
+    if name == FOLDER:
         path = st.text_input("Path of the folder or zip", key="dataset path", placeholder="~/Pictures/birds")
-        count = st.number_input("Images", 1, MOST, 50, key="dataset count")
-        asked = st.form_submit_button("Add", type="primary")
+    count = st.number_input("Images", 1, MOST, 50, key="dataset count")
+    asked = st.button("Add", type="primary", key="add dataset")
     st.caption("Test images, as many of each class. A known data set is downloaded when it is first used.")
     if not asked:
         return

@@ -9,7 +9,7 @@ from condconv_mlx import charts
 from condconv_mlx.app import address
 from condconv_mlx.app.dots import dot
 from condconv_mlx.app.frame import View, choose_layer, layers_of
-from condconv_mlx.app.parts import escape, titled_chart
+from condconv_mlx.app.parts import escape, rounded, titled_chart
 from condconv_mlx.app.survey import Survey
 from condconv_mlx.explain import (
     IMAGE_MAPS,
@@ -56,12 +56,12 @@ def layers(view: View, found: Survey, truth: bool) -> None:
         ),
         help="Evenness: 100 % where a picture uses all experts alike, 0 % where it uses one. Saturated: weights below "
         "0.05 or above 0.95, which hardly learn any more. Explained by the class: the share of the weights' variance "
-        f"that lies between classes (η²); weights that ignore the class would give {explained[0].chance:.0%}.",
+        f"that lies between classes (η²); weights that ignore the class would give {rounded(explained[0].chance)}.",
     )
     if explained[0].chance > FEW_PICTURES:
         st.caption(
             f"So few pictures of so many classes look explained by the class anyway: weights that ignore it would give "
-            f"{explained[0].chance:.0%}. **Add** more above, or look at a data set."
+            f"{rounded(explained[0].chance)}. **Add** more above, or look at a data set."
         )
     states = [expert_states(weights) for weights in found.weights]
     said = {
@@ -125,7 +125,7 @@ def weights(view: View, found: Survey, truth: bool) -> None:
     for one in spreads:
         two = int((one.bimodality > BIMODAL).sum())
         ends = float((one.low + one.high).mean())
-        notes.append(f"{ends:.0%} near 0 or 1, {two} of {len(one.low)} experts with two peaks")
+        notes.append(f"{rounded(ends)} near 0 or 1, {two} of {len(one.low)} experts with two peaks")
     edges = spreads[0].edges
     titled_chart(
         "Are experts switched on and off, or mixed?",
@@ -187,12 +187,12 @@ def experts(view: View, found: Survey, truth: bool) -> list[int] | None:
     share = separation(weights, classes).experts[expert]
     st.markdown(
         f"**Expert {number} of {escape(found.routers[router])}** is {expert_states(weights)[expert]}, with a mean "
-        f"weight of {portrait.mean:.2f}; the class explains {share:.0%} of how it varies. Called on most by {top}, and "
-        "by these pictures:"
+        f"weight of {portrait.mean:.2f}; the class explains {rounded(share)} of how it varies. Called on most by "
+        f"{top}, and by these pictures:"
     )
     with st.container(horizontal=True, key="portrait"):
         for n, weight in portrait.images:
-            with st.container(width=84):
+            with st.container(width=84, gap=None):
                 st.image(found.thumbnail(n), width=80, alt=found.names[n])
                 st.caption(f"{weight:.2f}")
     return [n for n, _ in portrait.images]
@@ -272,7 +272,7 @@ def places(view: View, found: Survey, truth: bool) -> list[int]:
         return []
     axes = ["", ""]
     if shares is not None:
-        axes = [f"component {i + 1} ({share:.0%} of the variance)" for i, share in enumerate(shares)]
+        axes = [f"component {i + 1} ({rounded(share)} of the variance)" for i, share in enumerate(shares)]
     figure = charts.image_map(
         where,
         found.names,

@@ -15,12 +15,17 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
-from condconv_mlx.layers import CondConv1d, CondConv2d, CondLinear
+from condconv_mlx.layers import CondConv1d, CondConv2d, CondLinear, Router
 
 Call = Callable[..., Any]
 CONDITIONAL = (CondConv1d, CondConv2d, CondLinear)
 RUNNING_STATISTICS = ("running_mean", "running_var")
 LINEAR = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+# Of `by_kind`: convolutions and fully connected layers with one kernel, those with experts, mixing their kernels,
+# what belongs to a router, and all else, such as normalisation.
+STATIC, WITH_EXPERTS, MIXING = "static layers", "layers with experts", "mixing kernels"
+ROUTERS, OTHER = "routers", "other layers"
+KINDS = (STATIC, WITH_EXPERTS, MIXING, ROUTERS, OTHER)
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,7 @@ class Layer:
         output_shape: without the batch.
         madds: multiply-adds, all its calls together.
         params: parameters of its own, frozen or not; not those of the layers in it, and no running statistics.
+        mixing: of its multiply-adds, those that mix experts.
     """
 
     name: str
@@ -40,6 +46,7 @@ class Layer:
     output_shape: tuple[int, ...]
     madds: int
     params: int
+    mixing: int = 0
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,14 @@ class Complexity:
     madds: int
     params: int
     layers: tuple[Layer, ...]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Multiply-adds for one example, and parameters."""
+
+    madds: int
+    params: int
 
 
 def count(model: nn.Module, input_shape: Sequence[int]) -> Complexity:
@@ -68,13 +83,13 @@ def count(model: nn.Module, input_shape: Sequence[int]) -> Complexity:
     if not all(isinstance(size, int) and size > 0 for size in input_shape):
         raise ValueError(f"[count] input_shape must be positive integers without the batch, got {input_shape!r}.")
     modules = {id(module): (name, module) for name, module in model.named_modules()}
-    seen: dict[int, tuple[tuple[int, ...], int]] = {}
+    seen: dict[int, tuple[tuple[int, ...], int, int]] = {}
 
     def counted(module: nn.Module, call: Call, args: tuple[Any, ...]) -> Any:
         output = call(module, *args)
         shape = output.shape[1:] if isinstance(output, mx.array) else ()
-        _, madds = seen.get(id(module), ((), 0))
-        seen[id(module)] = (shape, madds + _madds(module, shape))
+        _, applied, mixing = seen.get(id(module), ((), 0, 0))
+        seen[id(module)] = (shape, applied + _applied(module, shape), mixing + _mixing(module))
         return output
 
     was_training = model.training
@@ -87,23 +102,49 @@ def count(model: nn.Module, input_shape: Sequence[int]) -> Complexity:
         model.train(was_training)
     order = [*seen, *(key for key in modules if key not in seen)]
     layers = tuple(
-        Layer(name, type(module).__name__, *seen.get(key, ((), 0)), params)
+        Layer(name, type(module).__name__, shape, applied + mixing, params, mixing)
         for key in order
         for name, module in [modules[key]]
+        for shape, applied, mixing in [seen.get(key, ((), 0, 0))]
         if (params := _own_params(module))
     )
     return Complexity(sum(layer.madds for layer in layers), sum(layer.params for layer in layers), layers)
 
 
-def _madds(module: nn.Module, output_shape: tuple[int, ...]) -> int:
-    """Of one call, for one example. The last axis of the output are channels, all before it positions."""
+def by_kind(model: nn.Module, input_shape: Sequence[int]) -> dict[str, Cost]:
+    """What the kinds of layers cost, each of `KINDS`; together they are `count`, which takes the same arguments."""
+    modules = dict(model.named_modules())
+    routers = tuple(f"{name}." for name, module in modules.items() if isinstance(module, Router))
+    costs = dict.fromkeys(KINDS, Cost(0, 0))
+    for layer in count(model, input_shape).layers:
+        module = modules[layer.name]
+        if layer.name.startswith(routers):
+            kind = ROUTERS
+        elif isinstance(module, CONDITIONAL):
+            kind = WITH_EXPERTS
+        else:
+            kind = STATIC if isinstance(module, LINEAR) else OTHER
+        had, mixed = costs[kind], costs[MIXING]
+        costs[kind] = Cost(had.madds + layer.madds - layer.mixing, had.params + layer.params)
+        costs[MIXING] = Cost(mixed.madds + layer.mixing, 0)
+    return costs
+
+
+def _applied(module: nn.Module, output_shape: tuple[int, ...]) -> int:
+    """Multiply-adds of one call that apply a kernel, for one example. The last axis of the output are channels."""
     if isinstance(module, CONDITIONAL):
-        experts, *kernel = module.weight.shape
-        mixed = prod(kernel) + (kernel[0] if "bias" in module else 0)
-        return prod(output_shape[:-1]) * prod(kernel) + experts * mixed
+        return prod(output_shape[:-1]) * prod(module.weight.shape[1:])
     if isinstance(module, LINEAR):
         return prod(output_shape[:-1]) * module.weight.size
     return 0
+
+
+def _mixing(module: nn.Module) -> int:
+    """Multiply-adds of one call that mix experts, for one example."""
+    if not isinstance(module, CONDITIONAL):
+        return 0
+    experts, *kernel = module.weight.shape
+    return experts * (prod(kernel) + (kernel[0] if "bias" in module else 0))
 
 
 def _own_params(module: nn.Module) -> int:

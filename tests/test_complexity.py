@@ -5,7 +5,7 @@ import mlx.nn as nn
 import pytest
 
 from condconv_mlx import CondConv1d, CondConv2d, CondLinear, create_model
-from condconv_mlx.complexity import count, count_parameters
+from condconv_mlx.complexity import by_kind, count, count_parameters
 
 
 @pytest.mark.parametrize(
@@ -73,3 +73,35 @@ def test_wrong_inputs(shape):
     with pytest.raises(ValueError, match=r"\[count\]"):
         count(model, shape)
     assert [type(module) for module in model.modules()] == classes and mx.array(model.training).item()
+
+
+def test_kinds_of_layers_by_hand():
+    class Mixed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem = nn.Conv2d(3, 8, 3, padding=1)
+            self.norm = nn.BatchNorm(8)
+            self.deep = CondConv2d(8, 6, 3, 4, padding=1, bias=False)
+            self.head = nn.Linear(6, 5)
+
+        def __call__(self, x):
+            return self.head(self.deep(self.norm(self.stem(x))).mean(axis=(1, 2)))
+
+    costs = by_kind(Mixed(), (6, 6, 3))
+    assert {kind: (cost.madds, cost.params) for kind, cost in costs.items()} == {
+        "static layers": (36 * 8 * 27 + 30, 8 * 27 + 8 + 30 + 5),
+        "layers with experts": (36 * 6 * 72, 4 * 6 * 72),
+        "mixing kernels": (4 * 6 * 72, 0),
+        "routers": (32, 32 + 4),
+        "other layers": (0, 16),
+    }
+
+
+@pytest.mark.parametrize("name, experts", [("condconv_small", 8), ("condconv_small", None), ("efficientnet_b0", 4)])
+def test_kinds_add_up(name, experts):
+    model = create_model(name, num_classes=10, num_experts=experts)
+    counted, costs = count(model, (32, 32, 3)), by_kind(model, (32, 32, 3)).values()
+    assert (sum(cost.madds for cost in costs), sum(cost.params for cost in costs)) == (counted.madds, counted.params)
+    # Mixing takes experts × the parameters of a kernel, which are those of all experts.
+    experts = [row.params for row in counted.layers if row.kind.startswith("Cond")]
+    assert sum(row.mixing for row in counted.layers) == sum(experts)

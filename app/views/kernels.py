@@ -7,7 +7,7 @@ from condconv_mlx import charts
 from condconv_mlx.app import address, engine
 from condconv_mlx.app.engine import Answer
 from condconv_mlx.app.frame import View, choose_layer, is_static, layers_of, open_page
-from condconv_mlx.app.parts import shortened, titled_chart
+from condconv_mlx.app.parts import rounded, shortened, titled_chart
 from condconv_mlx.app.references import usual
 from condconv_mlx.charts.style import expert_color, plain
 from condconv_mlx.explain import Mixture, build_up, mixed_kernel, mixture, relative_change, responses, similarity
@@ -15,6 +15,8 @@ from condconv_mlx.explain import Mixture, build_up, mixed_kernel, mixture, relat
 # Of a kernel in pixels, and of one in a row of a few.
 SIDE = 120
 LARGE = 220
+# Up to this many pixels Streamlit puts columns below each other, and the page has the screen less its margins.
+NARROW, WIDTH = 640, "100vw - 2rem"
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 PAPER = r"""
@@ -65,7 +67,7 @@ def choose_filter(view: View, answer: Answer, kernels: Mixture) -> int:
     def title(number: str) -> str:
         o = int(number) - 1
         name = view.card.labels[o] if is_class else f"{number} of {len(order)}"
-        return f"{name} · {kernels.change[o]:.0%} from the usual".replace("%", " %")
+        return f"{name} · {rounded(kernels.change[o])} from the usual"
 
     chosen = st.selectbox(
         "Class" if is_class else "Filter",
@@ -78,6 +80,16 @@ def choose_filter(view: View, answer: Answer, kernels: Mixture) -> int:
     return int(chosen) - 1
 
 
+def fit(key: str, count: int, columns: int, size: int) -> None:
+    """On a narrow screen, no more height for a chart of that key than its pictures take."""
+    height = charts.fitting_height(count, columns, size, WIDTH)
+    chart = f".st-key-{key.replace(' ', '-')}"
+    st.html(
+        f"<style>@media (max-width: {NARROW}px) {{{chart} {{flex-basis: auto; height: auto}} "
+        f"{chart} .stPlotlyChart {{height: {height} !important}}}}</style>"
+    )
+
+
 def show_mixing(kernels: Mixture, weights: np.ndarray, channel: int) -> None:
     """The experts of one filter, and how they add up."""
     experts, mixed = kernels.experts[:, channel], kernels.mixed[channel]
@@ -85,6 +97,7 @@ def show_mixing(kernels: Mixture, weights: np.ndarray, channel: int) -> None:
     limit = max(float(np.abs(experts).max()), float(np.abs(sums).max())) or 1.0
     many, one = st.columns([5, 3], gap="medium")
     with many:
+        fit("experts", len(experts), 4, SIDE)
         titled_chart(
             "The experts",
             charts.kernel_tiles(
@@ -110,6 +123,7 @@ def show_mixing(kernels: Mixture, weights: np.ndarray, channel: int) -> None:
 def show_change(kernels: Mixture, channel: int) -> None:
     """The mixed kernel beside the usual one."""
     mixed, mean = kernels.mixed[channel], kernels.usual[channel]
+    fit("change", 3, 3, LARGE)
     titled_chart(
         "What this picture changes",
         charts.kernel_tiles(
@@ -121,9 +135,9 @@ def show_change(kernels: Mixture, channel: int) -> None:
         help="The usual kernel is the mixture with the usual routing weights.",
     )
     st.markdown(
-        f"This filter is **{percent(kernels.change[channel])}** from its usual kernel; of the layer's "
-        f"{len(kernels.change)} the one that changes least {percent(kernels.change.min())}, the one that changes most "
-        f"{percent(kernels.change.max())}."
+        f"This filter is **{rounded(kernels.change[channel])}** from its usual kernel; of the layer's "
+        f"{len(kernels.change)} the one that changes least {rounded(kernels.change.min())}, the one that changes most "
+        f"{rounded(kernels.change.max())}."
     )
 
 
@@ -134,6 +148,7 @@ def show_responses(view: View, layer: str, channel: int, weights: np.ndarray) ->
     maps = [found.mixed, *found.experts]
     titles = ["<b>Mixture</b>", *[caption(i, weight) for i, weight in enumerate(weights)]]
     if found.mixed.size > 1:
+        fit("responses", len(maps), 5, SIDE)
         titled_chart(
             "What the filter answers",
             charts.kernel_tiles([one[..., None] for one in maps], titles, columns=5, size=SIDE, quantity="response"),
@@ -168,6 +183,7 @@ def show_other(view: View, answer: Answer, i: int, kernels: Mixture, channel: in
     weights, others_weights = answer.routing[i].weights[0], view.answer_one(n).routing[i].weights[0]
     theirs = mixed_kernel(kernels.experts, others_weights)
     left, right = kernels.mixed[channel], theirs[channel]
+    fit("other kernels", 3, 3, LARGE)
     titles = [shortened(view.pictures[number].title, 16) for number in (view.n, n)]
     titled_chart(
         "What their kernels do not share",
@@ -180,7 +196,7 @@ def show_other(view: View, answer: Answer, i: int, kernels: Mixture, channel: in
     )
     apart = relative_change(kernels.mixed, theirs)
     st.markdown(
-        f"This filter differs by **{percent(apart[channel])}**, and the layer's kernels point the same way by "
+        f"This filter differs by **{rounded(apart[channel])}**, and the layer's kernels point the same way by "
         f"**{similarity(kernels.mixed, theirs):.3f}** (cosine; 1 is the same direction). The experts that differ most: "
         f"{furthest(weights, others_weights)}."
     )
@@ -214,11 +230,6 @@ def table(kernels: dict[str, np.ndarray]) -> tuple[list[str], list[list]]:
         [*(k + 1 for k in place), *(kernel[place] for kernel in kernels.values())] for place in np.ndindex(first.shape)
     ]
     return [*axes, *kernels], rows
-
-
-def percent(share: float) -> str:
-    """34 %."""
-    return f"{share:.0%}".replace("%", " %")
 
 
 def scientific(value: float) -> str:

@@ -25,7 +25,7 @@ from condconv_mlx.app.frame import (
     select,
 )
 from condconv_mlx.app.models import Card
-from condconv_mlx.app.parts import chart, escape, short, titled_chart
+from condconv_mlx.app.parts import escape, rounded, short, title, titled_chart
 from condconv_mlx.app.pictures import Crop, Picture, enlarged, samples, with_crop
 from condconv_mlx.app.references import usual
 from condconv_mlx.charts.style import expert_color
@@ -54,9 +54,9 @@ def show() -> None:
         PAPER,
     )
     answer = view.answer_one()
-    st.markdown(f"#### {escape(view.picture.title)}")
     seen, predicted = st.columns([3, 2], gap="medium")
     with seen:
+        title(escape(view.picture.title), "picture")
         show_picture(view.card, view.picture, answer.seen[0])
     with predicted:
         show_classes(view.card, view.picture, answer.probabilities[0])
@@ -116,11 +116,12 @@ def crop_sliders(card: Card, picture: Picture) -> None:
 def show_classes(card: Card, picture: Picture, probabilities: np.ndarray) -> None:
     """The likeliest classes."""
     best = card.labels[int(probabilities.argmax())]
-    chart(
+    titled_chart(
+        "What it takes it for",
         charts.class_bars(card.labels, probabilities),
         "classes",
         f"The likeliest class is {best}, with {charts.percent(probabilities.max())}",
-        key="classes",
+        lambda: (["class", "probability"], list(zip(card.labels, probabilities, strict=True))),
     )
     if picture.truth:
         st.caption(f"True class: {picture.truth}.")
@@ -190,7 +191,7 @@ def show_mixture(answer: Answer, layer: str, weights: np.ndarray, means: np.ndar
             help="A bar is what the expert counts here, the dotted line what it counts usually.",
         )
     with right:
-        st.markdown(f"#### The kernel of {escape(layer)}")
+        title(f"The kernel of {escape(layer)}", "kernel")
         st.html(formula(weights))
         st.markdown(unusual(weights, means, expert))
         link("kernels", "See these kernels")
@@ -215,7 +216,7 @@ def unusual(weights: np.ndarray, means: np.ndarray, expert: int | None) -> str:
     elif ratio >= 1.05:
         how = f"**{ratio:.1f} times as active** as usual"
     else:
-        how = f"**{1 - ratio:.0%} less active** than usual".replace("%", " %")
+        how = f"**{rounded(1 - ratio)} less active** than usual"
     first = "Most unusual: expert" if expert is None else "Expert"
     return f"{first} {i + 1} is {how}, {weights[i]:.2f} against {means[i]:.2f}."
 

@@ -6,7 +6,7 @@ import streamlit as st
 
 from condconv_mlx.app import address, engine, store, survey, tray
 from condconv_mlx.app.frame import View, is_static, open_page
-from condconv_mlx.app.parts import escape
+from condconv_mlx.app.parts import escape, rounded
 from condconv_mlx.app.store import Entry, Tray
 from condconv_mlx.app.survey import Survey
 from condconv_mlx.app.usage_sections import SECTIONS
@@ -72,15 +72,18 @@ def of_data(view: View) -> Survey | None:
     known = list_datasets()
     spec = address.value("data") or (card.dataset if card.dataset in known else known[0])
     count = address.value("count") or ""
-    with st.form("survey", border=False), st.container(horizontal=True, vertical_alignment="bottom"):
+    with st.container(horizontal=True, vertical_alignment="bottom"):
         folder = spec.startswith("folder:")
         options = [*known, tray.FOLDER]
         index = options.index(tray.FOLDER if folder else spec) if folder or spec in known else 0
         name = st.selectbox("Test images of", options, index)
-        path = st.text_input("Path, of a folder or zip", spec.removeprefix("folder:") if folder else "")
+        path = ""
+        if name == tray.FOLDER:
+            own = spec.removeprefix("folder:") if folder else ""
+            path = st.text_input("Path of the folder or zip", own, placeholder="~/Pictures/birds")
         fits = count.isdecimal() and 2 <= int(count) <= MOST
         number = st.number_input("How many", 2, MOST, int(count) if fits else USUALLY)
-        asked = st.form_submit_button("Look", type="primary")
+        asked = st.button("Look", type="primary", key="survey")
     if asked:
         spec, count = (f"folder:{path.strip()}" if name == tray.FOLDER else name), str(number)
         address.put(data=spec, count=count)
@@ -104,7 +107,7 @@ def run(view: View, spec: str, count: int) -> Survey:
     chosen = tray.spread(data.test_labels, min(count, survey.most(view.card, data)))
     bar = st.progress(0.0)
     found = survey.of_dataset(
-        view.card, data, chosen, lambda share: bar.progress(share, f"{share:.0%} of {len(chosen)} images")
+        view.card, data, chosen, lambda share: bar.progress(share, f"{rounded(share)} of {len(chosen)} images")
     )
     bar.empty()
     return found

@@ -11,7 +11,10 @@ from plotly.subplots import make_subplots
 from condconv_mlx.charts.style import ACCENT, COLORBAR, DIVERGING, colorbar, layout
 
 CAPTION = 26
+CAPTION_LEAST = 19
 SLIDER = 60
+# Between two pictures of a row, as a share of the width.
+SPACING = 0.03
 
 
 def tile_slices(kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -79,7 +82,7 @@ def kernel_tiles(
         rows,
         columns,
         subplot_titles=list(captions),
-        horizontal_spacing=0.03,
+        horizontal_spacing=SPACING,
         vertical_spacing=CAPTION / (height - CAPTION - bottom),
     )
     figure.update_annotations(font={"size": 13}, yshift=2)
@@ -99,9 +102,29 @@ def kernel_tiles(
             frame = {"x0": -pad, "y0": -pad, "x1": wide - 1 + pad, "y1": tall - 1 + pad}
             figure.add_shape(type="rect", **frame, line={"color": ACCENT, "width": 2}, **position)
     figure.update_xaxes(visible=False, fixedrange=True, constrain="domain")
-    figure.update_yaxes(visible=False, fixedrange=True, constrain="domain")
+    # Under its caption, where the page is too narrow for pictures as high as their room.
+    figure.update_yaxes(visible=False, fixedrange=True, constrain="domain", constraintoward="top")
     figure.update_layout(coloraxis=_scale(limit, scale, quantity))
     return layout(figure, height, CAPTION, bottom)
+
+
+def fitting_height(count: int, columns: int, size: int, width: str) -> str:
+    """How high `kernel_tiles` with its scale is where `width` is too narrow for pictures of that size: in CSS.
+
+    The pictures are about square, so that what a narrow page takes from their width is to be taken from their height.
+
+    Args:
+        count: of the pictures.
+        columns, size: as `kernel_tiles` has them.
+        width: of the chart, as a CSS length.
+    """
+    rows = math.ceil(count / columns)
+    share = (1 - SPACING * (columns - 1)) / columns
+    ratio = rows + (rows - 1) * CAPTION / size
+    # Captions between rows need their room, which shrinks with all else.
+    least = ratio * size * CAPTION_LEAST / CAPTION if rows > 1 else 0
+    pictures = f"max({least:.0f}px, {ratio:.4f} * min({size}px, {share:.4f} * ({width})))"
+    return f"calc({CAPTION + COLORBAR}px + {pictures})"
 
 
 def build_up_tiles(sums: np.ndarray, captions: Sequence[str], limit: float, size: int = 266) -> go.Figure:

@@ -34,6 +34,7 @@ def routing_heatmap(
     expert: int | None = None,
     clickable: bool = False,
     difference: bool = False,
+    other: str | None = None,
 ) -> go.Figure:
     """Routing weights of one image: a row for each router in order of execution, a column for each expert.
 
@@ -47,28 +48,32 @@ def routing_heatmap(
         clickable: lay a nearly transparent marker over each cell, since a click on a heatmap selects no point.
             A point's `customdata` starts with the index of the router.
         difference: colour the cells by what they exceed the usual weights by.
+        other: what `usual` are the weights of, if they are not the usual ones.
     """
     if not len(routers) == len(layers) == len(weights) == len(weights if usual is None else usual):
         raise ValueError(f"got {len(routers)} routers, {len(layers)} lists of layers and {len(weights)} of weights")
     if difference and usual is None:
         raise ValueError("a difference needs usual weights")
     columns = max((len(row) for row in weights), default=0)
-    table, other = np.full((2, len(weights), columns), np.nan)
+    table, beside = np.full((2, len(weights), columns), np.nan)
     for i, row in enumerate(weights):
         table[i, : len(row)] = row
         if usual is not None:
-            other[i, : len(row)] = usual[i]
+            beside[i, : len(row)] = usual[i]
+    said = "usually" if other is None else plain(other)
     feeds = [plain(", ".join(names)) for names in layers]
     cells = [
-        [(i, feeds[i], table[i, j], compared(table[i, j], other[i, j]), j + 1) for j in range(columns)]
+        [(i, feeds[i], table[i, j], compared(table[i, j], beside[i, j], said), j + 1) for j in range(columns)]
         for i in range(len(routers))
     ]
     hover = "Expert %{customdata[4]}<br>routing weight %{customdata[2]:.3f}%{customdata[3]}<br>mixes %{customdata[1]}"
     names = [f"<b>{plain(name)}</b>" if i == selected else plain(name) for i, name in enumerate(routers)]
-    figure = _heatmap(table - other if difference else table, names, cells, f"{hover}<extra>%{{y}}</extra>", clickable)
+    figure = expert_heatmap(
+        table - beside if difference else table, names, cells, f"{hover}<extra>%{{y}}</extra>", clickable
+    )
     if difference:
-        limit = max(0.1, float(np.nanmax(np.abs(table - other))))
-        bar = colorbar("more or less than usual", tickvals=[-limit, 0, limit], tickformat="+.2f")
+        limit = max(0.1, float(np.nanmax(np.abs(table - beside))))
+        bar = colorbar(f"more or less than {plain(other or 'usual')}", tickvals=[-limit, 0, limit], tickformat="+.2f")
         figure.data[0].update(colorscale=DIVERGING, zmin=-limit, zmax=limit, colorbar=bar)
     if selected is not None and expert is not None and expert < len(weights[selected]):
         corner = {"x0": expert - 0.5, "x1": expert + 0.5, "y0": selected - 0.5, "y1": selected + 0.5}
@@ -76,12 +81,12 @@ def routing_heatmap(
     return figure
 
 
-def compared(weight: float, usual: float) -> str:
+def compared(weight: float, usual: float, said: str = "usually") -> str:
     """How much more active an expert is than usual, for a hover: ", usually 0.410: 2.0 times as active"."""
     if np.isnan(usual):
         return ""
     times = f": {weight / usual:.1f} times as active" if usual >= 0.01 else ""
-    return f", usually {usual:.3f}{times}"
+    return f", {said} {usual:.3f}{times}"
 
 
 def expert_bars(weights: np.ndarray, usual: np.ndarray | None = None, selected: int | None = None) -> go.Figure:
@@ -142,7 +147,7 @@ def expert_usage(
     notes = notes or [""] * len(names)
     cells = [[(i, plain(notes[i]), j + 1) for j in range(weights.shape[1])] for i in range(len(names))]
     hover = "Expert %{customdata[2]}<br>routing weight %{z:.3f}<br>%{customdata[1]}<extra>%{y}</extra>"
-    figure = _heatmap(weights, [plain(name) for name in names], cells, hover, clickable=False)
+    figure = expert_heatmap(weights, [plain(name) for name in names], cells, hover)
     if thumbnails:
         figure.update_xaxes(range=[-1.6, weights.shape[1] - 0.5])
         for i, source in enumerate(thumbnails):
@@ -155,9 +160,28 @@ def expert_usage(
     return figure
 
 
-def _heatmap(table: np.ndarray, rows: list[str], cells: list[list[tuple]], hover: str, clickable: bool) -> go.Figure:
+def expert_heatmap(
+    table: np.ndarray,
+    rows: Sequence[str],
+    cells: Sequence[Sequence[tuple]],
+    hover: str,
+    clickable: bool = False,
+    row: int | None = None,
+    quantity: str = "routing weight",
+) -> go.Figure:
+    """Anything × experts, as numbers in [0, 1].
+
+    Args:
+        table: (rows, experts); NaN where there is no expert.
+        rows: their names, in HTML.
+        cells: for each cell what the hover takes as `customdata`.
+        hover: its template.
+        clickable: lay a nearly transparent marker over each cell, which has the `customdata` and the hover.
+        row: height of a row in pixels; by default lower where there are many.
+        quantity: what the numbers are.
+    """
     count, columns = table.shape
-    row = ROW if count <= MANY else SMALL_ROW
+    row = row or (ROW if count <= MANY else SMALL_ROW)
     # Positions, not names, on both axes: two images may have the same name.
     x, y = np.arange(columns), np.arange(count)
     figure = go.Figure(
@@ -173,7 +197,7 @@ def _heatmap(table: np.ndarray, rows: list[str], cells: list[list[tuple]], hover
             ygap=2,
             hoverongaps=False,
             hovertemplate=hover,
-            colorbar=colorbar("routing weight", tickvals=[0, 0.5, 1]),
+            colorbar=colorbar(quantity, tickvals=[0, 0.5, 1]),
         )
     )
     if clickable:

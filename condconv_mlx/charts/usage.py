@@ -6,6 +6,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from condconv_mlx.charts.routing import expert_heatmap
 from condconv_mlx.charts.style import COLORBAR, SEQUENTIAL, colorbar, expert_color, expert_names, layout, plain
 
 # Of lines that are not experts: blue, orange and so on of Okabe and Ito, each with a mark of its own besides.
@@ -127,7 +128,8 @@ def usage_by_depth(routers: Sequence[str], lines: Mapping[str, Sequence[float]])
         )
     figure.update_xaxes(tickvals=np.arange(len(routers)), ticktext=[plain(name) for name in routers], fixedrange=True)
     figure.update_xaxes(title={"text": "router, in order of depth", "standoff": 6}, automargin=True)
-    figure.update_xaxes(showgrid=False, zeroline=False)
+    # Room for the names at both ends, which Plotly leaves out where they do not fit.
+    figure.update_xaxes(showgrid=False, zeroline=False, range=[-0.4, len(routers) - 0.6])
     figure.update_yaxes(
         range=[-0.04, 1.04], tickformat=".0%", fixedrange=True, zeroline=False, nticks=5, automargin=True
     )
@@ -144,29 +146,9 @@ def class_experts(classes: Sequence[str], means: np.ndarray) -> go.Figure:
     """
     if means.ndim != 2 or len(means) != len(classes):
         raise ValueError(f"means must be ({len(classes)}, E), a row for each class, got shape {means.shape}")
-    count, columns = means.shape
-    figure = go.Figure(
-        go.Heatmap(
-            z=means,
-            x=np.arange(columns),
-            y=np.arange(count),
-            text=[[f"{expert + 1}" for expert in range(columns)]] * count,
-            hovertemplate="expert %{text}<br>mean weight %{z:.3f}<extra>%{y}</extra>",
-            zmin=0,
-            zmax=1,
-            colorscale=SEQUENTIAL,
-            xgap=2,
-            ygap=2,
-            hoverongaps=False,
-            colorbar=colorbar("mean weight", tickvals=[0, 0.5, 1]),
-        )
-    )
-    bare = {"ticks": "", "showgrid": False, "zeroline": False, "fixedrange": True}
-    figure.update_xaxes(tickvals=np.arange(columns), ticktext=expert_names(columns), **bare)
-    figure.update_xaxes(range=[-0.5, columns - 0.5], title={"text": "expert", "standoff": 4}, side="top")
-    figure.update_yaxes(tickvals=np.arange(count), ticktext=[plain(name) for name in classes], **bare)
-    figure.update_yaxes(range=[count - 0.5, -0.5], automargin=True, ticksuffix="  ")
-    return layout(figure, 66 + CELL * count + COLORBAR, 66, COLORBAR, hovermode="closest")
+    cells = [[(expert + 1,) for expert in range(means.shape[1])]] * len(classes)
+    hover = "expert %{customdata[0]}<br>mean weight %{z:.3f}<extra>%{y}</extra>"
+    return expert_heatmap(means, [plain(name) for name in classes], cells, hover, row=CELL, quantity="mean weight")
 
 
 def clustered_images(names: Sequence[str], routers: Sequence[str], weights: Sequence[np.ndarray]) -> go.Figure:

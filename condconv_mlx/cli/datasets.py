@@ -1,11 +1,15 @@
 """What commands say about data sets."""
 
+import re
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from condconv_mlx.data import Dataset
 
+SPLIT = re.compile(r"[?&](seed|test)=([^?&]*)")
+OPTIONS = re.compile(r"[?&](?:size|seed|test)=.*")
 NAMES = "cifar10, cifar100, mnist, fashion_mnist or folder:PATH, a folder or zip with one folder a class"
 
 
@@ -22,6 +26,42 @@ def warn_of_skipped(dataset: "Dataset") -> None:
         f"The first: {reasons[0]}",
         file=sys.stderr,
     )
+
+
+def trained_on(model: Any, path: str) -> str | None:
+    """The data that a run trained its model on, for `load_dataset`, as the settings beside its weights say.
+
+    None if `path` is no file in the folder of the run that made the model.
+    """
+    from condconv_mlx.checkpoint import CheckpointError
+    from condconv_mlx.runs import SETTINGS
+    from condconv_mlx.training.run_folder import read_json
+
+    weights = Path(path)
+    if not weights.is_file():
+        return None
+    try:
+        settings = read_json(weights.resolve().parent / SETTINGS)
+        data, source, config = settings["data"], settings["source"], settings["config"]
+    except (CheckpointError, KeyError, TypeError):
+        return None
+    if not isinstance(data, str) or not isinstance(source, str) or config != model.config:
+        return None
+    kind, _, place = source.partition(" ")
+    if data.startswith("folder:") and kind in ("folder", "zip"):
+        # What was typed may have been meant from another folder.
+        options = OPTIONS.search(data)
+        return f"folder:{place}{options.group() if options else ''}"
+    return data
+
+
+def same_pictures_split_otherwise(first: str, second: str) -> bool:
+    """Whether two are the same folder of pictures, of which other ones are for testing."""
+    if not (first.startswith("folder:") and second.startswith("folder:")):
+        return False
+    folders = [Path(OPTIONS.sub("", one.removeprefix("folder:"))).expanduser().resolve() for one in (first, second)]
+    splits = [sorted(SPLIT.findall(one)) for one in (first, second)]
+    return folders[0] == folders[1] and splits[0] != splits[1]
 
 
 def difference(mine: list[str], theirs: list[str]) -> tuple[str, str]:

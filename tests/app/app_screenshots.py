@@ -16,6 +16,8 @@ SHOTS = {
     "kernels": ("/kernels?image=moose&other=frog", 1280),
     "what-if": ("/what-if?image=moose&what=1.uniform", 1280),
     "usage": ("/usage?section=map", 1280),
+    "compare": ("/compare?image=frog", 1280),
+    "compare-pictures": ("/compare?compare=pictures&other=truck", 1280),
     "route-narrow": ("/?image=moose", 390),
 }
 SETTLED = "() => document.querySelector('.js-plotly-plot') && !document.querySelector('[data-testid=stSkeleton]')"

@@ -74,7 +74,9 @@ def chromium() -> Iterator[Any]:
     # Other tests may run beside this one.
     api.expect.set_options(timeout=SECONDS * 1000)
     with api.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        # With a camera that shows a test picture, and may be used without being asked.
+        camera = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+        browser = play.chromium.launch(executable_path=BROWSER, args=["--no-sandbox", *camera])
         yield browser
         browser.close()
 
@@ -132,6 +134,11 @@ def test_from_an_upload_to_a_link_in_another_tab(
     bars = page.locator(".st-key-classes")
     expect(bars.locator(".bars .point")).to_have_count(10)
     assert "%" in (bars.locator(".bars .point text").first.text_content() or "")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="CSV", exact=True).first.click()
+    lines = download.value.path().read_text().splitlines()
+    assert download.value.suggested_filename == "classes.csv"
+    assert lines[0] == "class,probability" and len(lines) == 11
     # The heatmap: drawn, with a cell to click for each of three routers and four experts.
     heatmap = page.locator(".st-key-routing")
     expect(heatmap.locator(".heatmaplayer image")).to_have_count(1)
@@ -150,6 +157,10 @@ def test_from_an_upload_to_a_link_in_another_tab(
     expect(page.locator("h2").first).to_have_text("Kernels")
     expect(page.locator(".st-key-experts .heatmaplayer image")).to_have_count(4)
     page.wait_for_url("**/kernels?**layer=classifier**")
+    # Three pictures in a row are as high as they are wide, on a narrow screen too, with their captions and the scale.
+    changed = page.locator(".st-key-change .js-plotly-plot")
+    box = changed.bounding_box()
+    assert box and abs(box["height"] - 90 - min(220, 0.3133 * box["width"])) < 4
 
     # The page is no wider than the screen.
     assert page.evaluate("document.documentElement.scrollWidth") <= width
@@ -165,6 +176,30 @@ def test_from_an_upload_to_a_link_in_another_tab(
     other.get_by_role("radio", name="Moose").click()
     other.wait_for_url("**image=moose**")
     expect(page.get_by_role("radio", name="my dog.jpg")).to_be_checked()
+    tab.close()
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_photo_of_the_camera(address: str, chromium: Any, width: int) -> None:
+    from playwright.sync_api import expect
+
+    tab = Tab(chromium, address, width)
+    page = tab.page
+    page.goto(address)
+    expect(page.locator("h4").first).to_have_text("Kitten with yarn")
+    page.get_by_role("button", name="Add").first.click()
+    page.get_by_role("radio", name="Camera").click()
+    # Where nothing comes from the camera yet, the button does nothing.
+    page.wait_for_function("document.querySelector('[data-testid=stCameraInput] video')?.videoWidth > 0")
+    page.get_by_role("button", name="Take Photo").click()
+    expect(page.locator("h4").first).to_have_text("photo.jpg")
+    page.wait_for_url("**tray=**")
+    # It is a picture like others: first in the strip, chosen, and answered; and nothing is still being read.
+    expect(page.get_by_role("radio", name="photo.jpg")).to_be_checked()
+    expect(page.locator(".st-key-classes .bars .point")).to_have_count(10)
+    expect(page.get_by_test_id("stProgress")).to_have_count(0)
+    page.reload()
+    expect(page.get_by_role("radio", name="photo.jpg")).to_be_checked()
     tab.close()
 
 
@@ -220,12 +255,68 @@ def test_a_lasso_makes_a_slice_for_all_pages(address: str, chromium: Any) -> Non
     page.mouse.up()
     page.get_by_role("button", name=f"Look at these {count} pictures").click()
     page.wait_for_url("**tray=**")
+    # The address changes before the page is done, and a way to another page that is asked for meanwhile is lost.
+    settle(page)
     page.get_by_role("link", name="Route").click()
     expect(page.locator("h2").first).to_have_text("Route")
     expect(page.locator(".st-key-image button")).to_have_count(count)
     page.get_by_role("link", name="Usage").click()
     page.get_by_role("button", name="Back to all pictures").click()
     page.wait_for_function("!location.search.includes('tray=')")
+    tab.close()
+
+
+@pytest.mark.parametrize("width, scheme", [(1280, "dark"), (390, "light")])
+def test_two_models_and_two_pictures(address: str, chromium: Any, width: int, scheme: str) -> None:
+    from playwright.sync_api import expect
+
+    tab = Tab(chromium, address, width, scheme)
+    page = tab.page
+    page.goto(f"{address}/compare")
+    # Two bars for each class, a point for each picture and a ring round one, a box for each model.
+    expect(page.locator(".st-key-classes-compared .bars .point")).to_have_count(2 * 8)
+    points = page.locator("[class*=st-key-answers] .scatterlayer .point")
+    expect(points).to_have_count(len(samples("cifar10")) + 1)
+    expect(page.locator(".st-key-times .boxlayer .box")).to_have_count(2)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    # A click on a point looks at its picture.
+    settle(page)
+    before = page.locator("h4").first.text_content()
+    first = page.locator("[class*=st-key-answers] .scatterlayer .trace").first.locator(".point")
+    for n in range(first.count()):
+        first.nth(n).scroll_into_view_if_needed()
+        click_middle(page, first.nth(n))
+        settle(page)
+        if page.locator("h4").first.text_content() != before:
+            break
+    expect(page.locator("h4").first).not_to_have_text(before or "")
+    # More pictures at once, measured by a click; another batch, or the first again, is in the address.
+    page.get_by_role("radio", name="4", exact=True).click()
+    page.wait_for_url("**batch=4**")
+    page.get_by_role("button", name="Measure").click()
+    expect(page.get_by_text("for 4 pictures at once")).to_be_visible()
+    # Two pictures: the link shows the same in another tab.
+    page.get_by_role("radio", name="Two pictures").click()
+    page.locator(".st-key-strip-other").get_by_role("radio", name="Moose").click()
+    page.wait_for_url("**other=moose**")
+    expect(page.locator(".st-key-difference .heatmaplayer image")).to_have_count(1)
+    # A click on a cell, once they are all drawn, chooses its layer and expert.
+    settle(page)
+    cells = page.locator(".st-key-routing-2 .scatterlayer .point")
+    expect(cells).to_have_count(3 * 4)
+    cells.last.scroll_into_view_if_needed()
+    click_middle(page, cells.last)
+    page.wait_for_url("**layer=classifier**")
+    other = tab.context.new_page()
+    tab.watch(other)
+    other.goto(page.url)
+    expect(other.locator(".st-key-strip-other").get_by_role("radio", name="Moose")).to_be_checked()
+    expect(other.locator(".st-key-difference .heatmaplayer image")).to_have_count(1)
+    other.get_by_role("button", name="See both kernels").click()
+    expect(other.locator("h2").first).to_have_text("Kernels")
+    other.wait_for_url("**layer=classifier**")
+    expect(other.get_by_text("What their kernels do not share")).to_be_visible()
+    assert other.evaluate("document.documentElement.scrollWidth") <= width
     tab.close()
 
 
@@ -254,6 +345,12 @@ def test_costs_are_drawn_while_they_are_measured(address: str, chromium: Any, wi
     page.reload()
     expect(points).to_have_count(2 * 6)
     tab.close()
+
+
+def settle(page: Any) -> None:
+    """Until the page has run, and its charts are drawn."""
+    page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
+    page.wait_for_timeout(1000)
 
 
 def click_middle(page: Any, cell: Any) -> None:

@@ -3,9 +3,11 @@
 import csv
 import io
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
+from app_material import open_app
 
 from condconv_mlx.app import export
 from condconv_mlx.app.engine import Answer, Routing
@@ -44,3 +46,22 @@ def test_json_holds_both() -> None:
     assert read["images"][0]["image"] == NAMES[0]
     assert read["images"][1]["probabilities"]["dog"] == pytest.approx(0.9)
     assert read["images"][1]["routing"][0]["weights"] == pytest.approx([0.3, 0.4])
+
+
+@pytest.mark.parametrize(
+    "page, address",
+    [
+        ("", {}),
+        ("kernels", {}),
+        ("what-if", {"what": "0.uniform"}),
+        *[("usage", {"section": section}) for section in ("layers", "depth", "experts", "weights", "images", "map")],
+        ("compare", {}),
+        ("compare", {"compare": "pictures"}),
+        ("compare", {"against": "condconv_small_fashion_mnist"}),
+    ],
+)
+def test_every_chart_can_be_had_as_numbers(weights: Path, page: str, address: dict[str, str]) -> None:
+    app = open_app(page, **address)
+    shown = {chart.key for chart in app.get("plotly_chart")}
+    offered = {button.key.removeprefix("csv ") for button in app.get("download_button") if button.key}
+    assert shown and shown <= offered

@@ -96,7 +96,9 @@ def test_images_of_a_data_set(weights: Path, pictures: Path) -> None:
     app = adding(open_app())
     app.session_state["source"] = "Data set"
     app.run()
+    assert "dataset path" not in {field.key for field in app.text_input}
     app.selectbox(key="dataset name").set_value("a folder or zip of mine")
+    adding(app).run()
     app.text_input(key="dataset path").set_value(str(pictures))
     app.number_input(key="dataset count").set_value(3)
     next(button for button in adding(app).button if button.label == "Add").click().run()
@@ -110,7 +112,9 @@ def test_a_data_set_that_is_not_there_is_told(weights: Path, tmp_path: Path) -> 
     app = adding(open_app())
     app.session_state["source"] = "Data set"
     app.run()
+    assert "dataset path" not in {field.key for field in app.text_input}
     app.selectbox(key="dataset name").set_value("a folder or zip of mine")
+    adding(app).run()
     app.text_input(key="dataset path").set_value(str(tmp_path / "nowhere"))
     next(button for button in adding(app).button if button.label == "Add").click().run()
     assert not app.exception

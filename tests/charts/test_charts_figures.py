@@ -11,6 +11,7 @@ from condconv_mlx.charts import (
     class_bars,
     expert_bars,
     expert_usage,
+    fitting_height,
     kernel_tiles,
     percent,
     routing_heatmap,
@@ -200,6 +201,19 @@ def test_kernels_of_zeros_and_wrong_shapes() -> None:
         kernel_tiles([np.zeros(3), np.zeros(3)], ["one"])
     with pytest.raises(ValueError, match=r"\(2, 2\)"):
         tile_slices(np.zeros((2, 2)))
+
+
+@pytest.mark.parametrize("count, columns, size, width", [(3, 3, 220, 358), (8, 4, 120, 358), (8, 4, 120, 900)])
+def test_height_that_square_pictures_take(count: int, columns: int, size: int, width: int) -> None:
+    """In a plot of that height, Plotly has as much height as width for a picture, and a little for captions."""
+    css = fitting_height(count, columns, size, f"{width}px").removeprefix("calc").replace("px", "")
+    plot = eval(css, {"min": min, "max": max}) - 26 - 64
+    figure = kernel_tiles([np.ones((3, 3, 4))] * count, ["1"] * count, columns=columns, size=size)
+    across, down = figure.layout.xaxis.domain, figure.layout.yaxis.domain
+    high, wide = plot * (down[1] - down[0]), width * (across[1] - across[0])
+    assert -1 < high - min(size, wide) < 8
+    full = eval(fitting_height(count, columns, size, "1e5px").removeprefix("calc").replace("px", ""))
+    assert full == pytest.approx(figure.layout.height, abs=1)
 
 
 FIGURES: list[Any] = [

@@ -62,7 +62,7 @@ def test_classes_by_experts() -> None:
     figure = class_experts(["cat", "<dog>"], MEANS[0])
     np.testing.assert_allclose(figure.data[0].z, MEANS[0])
     assert list(figure.layout.yaxis.ticktext) == ["cat", "&lt;dog&gt;"]
-    assert figure.data[0].text[1][2] == "3"
+    assert list(figure.data[0].customdata[1][2]) == [3] and "%{customdata[0]}" in figure.data[0].hovertemplate
     with pytest.raises(ValueError, match=r"\(3, E\)"):
         class_experts(["a", "b", "c"], MEANS[0])
 

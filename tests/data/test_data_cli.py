@@ -116,3 +116,68 @@ def test_help_names_the_data_sets(command: str, capsys: pytest.CaptureFixture[st
     shown = " ".join(capsys.readouterr().out.split())
     for name in ("cifar10,", "cifar100,", "mnist,", "fashion_mnist", "folder:PATH", "zip"):
         assert name in shown
+
+
+def test_evaluates_on_the_test_images_it_was_trained_with(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, spec = tmp_path / "run", f"folder:{photos.name}?seed=3&test=0.4"
+    monkeypatch.chdir(photos.parent)
+    assert main(["train", "--data", spec, "--out", str(run), *TINY]) == 0
+    tested = json.loads(capsys.readouterr().out)["test_accuracy"]
+    model = str(run / "best.safetensors")
+    # Also from elsewhere, where what was typed means nothing.
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert main(["evaluate", model, "--json"]) == 0
+    out, err = capsys.readouterr()
+    result = json.loads(out)
+    assert (result["accuracy"], result["images"]) == (tested, 16)
+    assert result["spec"] == f"folder:{photos}?seed=3&test=0.4" and "other pictures" not in err
+    # Other test images of the same pictures are not unseen.
+    assert main(["evaluate", model, "--data", f"folder:{photos}"]) == 0
+    out, err = capsys.readouterr()
+    assert "of 8 test images" in out and f"was trained on folder:{photos}?seed=3&test=0.4, which keeps other" in err
+    assert main(["evaluate", model, "--data", f"folder:{photos}?test=0.4&seed=3&size=28"]) == 0
+    assert "other pictures" not in capsys.readouterr().err
+
+
+def test_evaluates_on_what_is_not_there(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+    assert main(["train", "--data", f"folder:{photos}", "--out", str(run), *TINY]) == 0
+    # Without its run, the file says no more than what the pictures were called.
+    alone = run.rename(tmp_path / "moved") / "best.safetensors"
+    copied = tmp_path / "copied.safetensors"
+    copied.write_bytes(alone.read_bytes())
+    assert main(["evaluate", str(copied)]) == 1
+    assert "was trained on 'photos', and does not say where that is: add --data" in capsys.readouterr().err
+    # The settings of a run are not those of any file beside them.
+    other = tmp_path / "other"
+    assert main(["train", "--data", f"folder:{photos}", "--out", str(other), *TINY, "--experts", "3"]) == 0
+    (other / "best.safetensors").write_bytes(alone.read_bytes())
+    assert main(["evaluate", str(other / "best.safetensors")]) == 1
+    assert "does not say where that is" in capsys.readouterr().err
+    photos.unlink()
+    assert main(["evaluate", str(alone)]) == 1
+    err = capsys.readouterr().err.splitlines()[-1]
+    assert f"was trained on folder:{photos}" in err and "Add --data" in err
+
+
+def test_evaluates_on_the_data_set_that_shipped_weights_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import condconv_mlx.data
+
+    asked = []
+
+    def load(spec: str, size: int | None = None) -> None:
+        asked.append((spec, size))
+        raise condconv_mlx.data.DataError("not now")
+
+    monkeypatch.setattr(condconv_mlx.data, "load_dataset", load)
+    # Settings of some run in the folder where the command is given have nothing to do with a name.
+    (tmp_path / "settings.json").write_text('{"data": "mnist", "source": "MNIST", "config": {}}')
+    monkeypatch.chdir(tmp_path)
+    assert main(["evaluate", "condconv_small_fashion_mnist"]) == 1
+    assert asked == [("fashion_mnist", None)]
+    assert "was trained on fashion_mnist: not now" in capsys.readouterr().err

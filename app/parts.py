@@ -38,6 +38,11 @@ def shortened(text: str, length: int = 22) -> str:
     return text if len(text) <= length else f"{text[:keep]}…{text[-keep:]}"
 
 
+def sentence(words: str) -> str:
+    """An error of the command line, with a capital and a full stop; nothing stays nothing."""
+    return f"{words[:1].upper()}{words[1:]}{'' if words.endswith(('.', '!', '?')) else '.'}" if words else ""
+
+
 def short(router: str) -> str:
     """A router by the name of what it belongs to."""
     return router.removesuffix(".router")

@@ -11,6 +11,8 @@ from condconv_mlx.charts.training import Line, curves, expert_history
 from condconv_mlx.runs import Run
 
 FEW = 3  # runs up to which what is measured on training images is drawn beside what is measured on held-out ones
+POINTS = 1000  # of a line, at most
+WILD = 5  # times its median, a loss is drawn on a logarithmic axis
 HEALTH = {
     "entropy": (
         "How evenly the experts are used",
@@ -48,16 +50,17 @@ class RunChart:
 
 def learning(runs: Sequence[Run]) -> list[RunChart]:
     """Loss and accuracy. Full lines are held-out images, dotted ones training images, as far as they are drawn."""
-    few = len(runs) <= FEW
+    logged = [run for run in runs if run.log.steps or run.log.epochs]
+    few, of = len(logged) <= FEW, {run.path: f"{run.name}, " if len(logged) > 1 else "" for run in runs}
     both = "Full lines are images held out of the training set, dotted ones training images as they are augmented."
     charts = []
-    for name, title, times, unit in (("loss", "Loss", 1, ""), ("accuracy", "Accuracy", 100, "%")):
+    for name, title, times, unit in (("loss", "Loss (cross-entropy)", 1, ""), ("accuracy", "Accuracy", 100, "%")):
         lines = [
             line
-            for run in runs
+            for run in logged
             for line in (
-                _line(run.log.epochs, f"held_out_{name}", f"{run.name}, held out", run, times),
-                _line(run.log.steps or run.log.epochs, name, f"{run.name}, training", run, times, dashed=True),
+                _line(run.log.epochs, f"held_out_{name}", f"{of[run.path]}held out", run, times),
+                _line(run.log.steps or run.log.epochs, name, f"{of[run.path]}training", run, times, dashed=True),
             )
             if _has_values(line) and (few or not line.dashed)
         ]
@@ -100,7 +103,7 @@ def routers(run: Run) -> list[str]:
 
 def experts(run: Run, router: str) -> RunChart:
     """How a router used its experts, epoch by epoch."""
-    lines = [line for line in run.log.epochs if router in (line.get("routing") or {})]
+    lines = [line for line in _thinned(run.log.epochs) if router in (line.get("routing") or {})]
     epochs, usage = [line["epoch"] for line in lines], [line["routing"][router]["experts"] for line in lines]
     return RunChart(
         name="experts",
@@ -123,18 +126,27 @@ def _chart(
     help: str = "",
     extent: tuple[float, float] | None = None,
 ) -> RunChart:
+    values = [y for line in lines for y in line.y if y is not None]
+    # One wild epoch at the beginning would flatten all that follows.
+    wild = name == "loss" and max(values) > WILD * np.median(values) and min(values) > 0
     # A run keeps its colour where another has no line.
     groups = [run.name for run in runs] if len(runs) > 1 else []
     rows = [[line.name, x, y] for line in lines for x, y in zip(line.x, line.y, strict=True)]
     header = ["line", "epoch", f"{name} ({unit})" if unit else name]
-    return RunChart(name, title, curves(lines, unit, extent, groups=groups), (header, rows), help)
+    return RunChart(name, title, curves(lines, unit, extent, bool(wild), groups=groups), (header, rows), help)
 
 
 def _line(
     logged: Sequence[dict[str, Any]], what: str, name: str, run: Run, times: float = 1, dashed: bool = False
 ) -> Line:
+    logged = _thinned(logged)
     values = [None if (value := line.get(what)) is None else times * value for line in logged]
     return Line(name, [line["epoch"] for line in logged], values, dashed, group=run.name)
+
+
+def _thinned(lines: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
+    """Of very many lines of a log some, evenly, with the last of them."""
+    return lines[:: -(-(-len(lines) // POINTS) or 1)][::-1]
 
 
 def _has_values(line: Line) -> bool:
@@ -146,8 +158,8 @@ def _health(run: Run, what: str, alone: bool) -> list[Line]:
     return [
         Line(
             router if alone else f"{run.name}, {router}",
-            [line["epoch"] for line in run.log.epochs],
-            [(line.get("routing") or {}).get(router, {}).get(what) for line in run.log.epochs],
+            [line["epoch"] for line in _thinned(run.log.epochs)],
+            [(line.get("routing") or {}).get(router, {}).get(what) for line in _thinned(run.log.epochs)],
             group="" if alone else run.name,
         )
         for router in (names if alone else names[-1:])

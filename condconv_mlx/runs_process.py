@@ -35,6 +35,8 @@ OUTPUT = "output.txt"
 STARTED = "started.json"
 TAIL = 4096  # bytes of the output that are read
 COMMAND = "condconv-mlx train --background".split()
+# Without -P, Python would look for modules where it is started, before it looks for ours.
+PYTHON = [sys.executable, "-P", "-m", "condconv_mlx"]
 # How the command line begins what went wrong.
 MISTAKE = "condconv-mlx: "
 
@@ -188,13 +190,11 @@ def _spawn(path: Path, arguments: list[str], settings: dict[str, Any]) -> None:
         (path / STARTED).unlink(missing_ok=True)
         command = [*COMMAND, *arguments]
         process = subprocess.Popen(
-            [sys.executable, "-m", "condconv_mlx", *command[1:]],
+            [*PYTHON, *command[1:]],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
             start_new_session=True,
-            # Python looks for modules where it is started: here there are none that could take the place of ours.
-            cwd=path,
         )
         write_json(path / STARTED, {"command": command, "pid": process.pid, "settings": settings})
 

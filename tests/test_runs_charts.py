@@ -19,12 +19,12 @@ def one(folder, **options) -> Run:
 def test_curves_of_one_run(tmp_path):
     charts = {chart.name: chart for chart in learning([one(tmp_path)])}
     held_out, training = charts["accuracy"].figure.data
-    assert held_out.name == "one, held out" and list(held_out.y) == pytest.approx([60, 70, 80])
+    assert held_out.name == "held out" and list(held_out.y) == pytest.approx([60, 70, 80])
     assert training.line.dash == "dot" and list(training.y) == pytest.approx([40, 50, 60])
     # This log has no loss on held-out images.
-    assert [line.name for line in charts["loss"].figure.data] == ["one, training"]
+    assert [line.name for line in charts["loss"].figure.data] == ["training"]
     header, rows = charts["accuracy"].table
-    assert header == ["line", "epoch", "accuracy (%)"] and rows[0] == ["one, held out", 1, pytest.approx(60)]
+    assert header == ["line", "epoch", "accuracy (%)"] and rows[0] == ["held out", 1, pytest.approx(60)]
     assert len(rows) == 6
 
 

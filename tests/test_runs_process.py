@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from runs_material import make_run
 
+from condconv_mlx import runs_process
 from condconv_mlx.runs import delete, find_runs
 from condconv_mlx.runs_process import OUTPUT, STARTED, alive, check_name, free_name, resume, said, start, started, stop
 
@@ -68,7 +69,7 @@ def test_a_run_is_started_stopped_and_goes_on(pictures, tmp_path):
 
 
 def test_names_are_free_also_when_many_start_at_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(sys, "executable", "/bin/true")
+    monkeypatch.setattr(runs_process, "PYTHON", [sys.executable, "-c", ""])
     with ThreadPoolExecutor(8) as pool:
         paths = list(pool.map(lambda _: start(tmp_path, "birds", [], {}), range(8)))
     names = ["birds", *(f"birds-{number}" for number in range(2, 9))]

@@ -187,8 +187,9 @@ def _fresh(args: argparse.Namespace, load: Callable[[str], Any]) -> _Plan:
     name = Path(args.data.removeprefix("folder:")).name.removesuffix(".zip")
     started, pretrained = _trained(args) if args.start else (None, None)
     size = args.size or (pretrained["input"]["size"] if pretrained and args.data.startswith("folder:") else None)
-    # The run records the data set as one string, so that resuming it loads images of the same size.
-    data = f"{args.data}?size={size}" if size else args.data
+    # The run records the data set as one string, so that resuming it, from anywhere, loads the same images.
+    data = f"folder:{os.path.abspath(os.path.expanduser(place))}" if (place := _folder(args.data)) else args.data
+    data = f"{data}?size={size}" if size else data
     dataset = load(data)
     if started and pretrained:
         import mlx.core as mx
@@ -209,6 +210,11 @@ def _fresh(args: argparse.Namespace, load: Callable[[str], Any]) -> _Plan:
         settings = replace(settings, holdout=min(settings.holdout, len(dataset.train_images) // 10))
     folder = args.out or Path("runs") / f"{_short(args.start) if args.start else args.model}-{name}"
     return _Plan(folder, data, dataset, model, settings, pretrained)
+
+
+def _folder(data: str) -> str:
+    """The path of "folder:PATH", with its options; "" of another data set."""
+    return data.removeprefix("folder:") if data.startswith("folder:") else ""
 
 
 def _trained(args: argparse.Namespace) -> tuple[Any, dict[str, Any]]:

@@ -129,6 +129,8 @@ def actions(run: Run, runs: list[Run]) -> None:
         if run.status.state != "failed":
             with st.popover("More epochs", icon=":material/add:", type="tertiary", key=f"more {path}"):
                 more(run)
+    elif runs_process.started(path) is not None:
+        button("Try again", icon=":material/replay:", key=f"again {path}", on_click=again, args=(path,))
     if (path / BEST).exists():
         if button("Open on Route", icon=":material/arrow_forward:", key=f"open {path}"):
             # Chosen anew: the widget may still have the one before.
@@ -175,6 +177,11 @@ def stop(path: Path) -> None:
 def resume(path: Path, epochs: float | None = None) -> None:
     """Go on, and say so if that cannot be."""
     attempt(lambda: runs_process.resume(path, epochs))
+
+
+def again(path: Path) -> None:
+    """Start it as before."""
+    attempt(lambda: runs_process.again(path))
 
 
 def remove(run: Run, zips: list[Path]) -> None:

@@ -24,6 +24,8 @@ from condconv_mlx.runs import Run
 # 0 is the static network.
 EXPERTS = (0, 2, 4, 8, 16, 32)
 KEEP: dict[str, Any] = {"persist_state": "session"}
+# Seconds between two looks at a measuring.
+POLL = 0.5
 # Seconds in which a second press of Start is taken for a slip.
 SLIP = 3
 
@@ -97,9 +99,10 @@ def choose_data(runs: list[Run], place: DeltaGenerator) -> tuple[str | None, str
         return name, f"{DATASETS[name]} are not on this machine yet: {train_data.SIZES[name] / 1e6:.0f} MB"
     with st.container(horizontal=True, vertical_alignment="bottom", wrap=False):
         path = st.text_input(
-            "Path, of a folder with one sub-folder for each class, or of a zip of it",
+            "Path, of a folder or zip",
             key="train path",
             placeholder="~/Pictures/birds",
+            help="One sub-folder for each class, with its pictures in it.",
             **KEEP,
         )
         with st.popover("Upload", icon=":material/upload:"):
@@ -222,8 +225,17 @@ def launch(plan: Plan, downloads: list[str], runs: list[Run]) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         typed = st.text_input("Name", key="train name", placeholder=usual, max_chars=80, width=300).strip()
         begun = st.button("Start", type="primary", icon=":material/play_arrow:", key="train start")
-        asked = st.button("How long will it take?", icon=":material/timer:", key="train estimate")
-        told = st.empty()
+        st.button(
+            "How long will it take?",
+            icon=":material/timer:",
+            key="train estimate",
+            on_click=train_estimate.start,
+            args=(plan.timed,),
+        )
+        measuring = train_estimate.known(plan.timed)
+        waiting = measuring is not None and not measuring.over
+        beside = any(run.under_way for run in runs)
+        st.fragment(show_pace, run_every=POLL if waiting else None)(plan, waiting, beside)
     name = typed or usual
     try:
         runs_process.check_name(name)
@@ -233,27 +245,34 @@ def launch(plan: Plan, downloads: list[str], runs: list[Run]) -> None:
     free = runs_process.free_name(folder, name)
     if free != name:
         st.caption(f"There is a run of that name, so this one is called **{escape(free)}**.")
-    if asked:
-        try:
-            with told.container(width="content"), st.spinner("Measuring a few steps …", show_time=True):
-                place = st.empty()
-                train_estimate.measure(plan.timed, lambda: place.empty())
-        except ValueError as error:
-            st.error(escape(sentence(str(error))))
-    if pace := train_estimate.known(plan.timed):
-        told.markdown(spoken(pace, plan.options["epochs"], any(run.under_way for run in runs)), width="content")
     st.code(command_line(plan.arguments, folder / free), "sh", wrap_lines=True)
     if begun:
         begin(folder, name, plan)
 
 
-def spoken(pace: train_estimate.Pace, epochs: float, busy: bool) -> str:
-    """How long it will take."""
-    beside = ", beside the training that is running" if busy else ""
-    return (
-        f"**About {roughly(pace.seconds(epochs))}**: {pace.images_per_second:,.0f} images a second, "
-        f"measured here{beside}"
-    )
+def show_pace(plan: Plan, waiting: bool, beside: bool) -> None:
+    """How long it will take: a fragment, which looks again and again while it is measured (`waiting`).
+
+    `beside`: whether another training goes on.
+    """
+    measuring = train_estimate.known(plan.timed)
+    if measuring is None:
+        return
+    if not measuring.over:
+        seconds = time.monotonic() - measuring.begun
+        st.markdown(f":material/hourglass_top: Measuring a few steps … {seconds:.0f} s", width="content")
+    elif waiting:
+        st.rerun()
+    elif measuring.pace is None:
+        st.error(escape(sentence(measuring.problem)))
+    else:
+        st.markdown(spoken(measuring.pace, plan.options["epochs"], beside), width="content")
+
+
+def spoken(pace: train_estimate.Pace, epochs: float, beside: bool) -> str:
+    """The sentence for it."""
+    where = "measured here" + ", beside the training that goes on" * beside
+    return f"**About {roughly(pace.seconds(epochs))}**: {pace.images_per_second:,.0f} images a second, {where}"
 
 
 def begin(folder: Path, name: str, plan: Plan) -> None:

@@ -87,6 +87,14 @@ def resume(path: Path, epochs: float | None = None) -> None:
     _spawn(path, ["--resume", str(path), *more], {})
 
 
+def again(path: Path) -> None:
+    """Start anew, as before, what went wrong in a folder before its first step. `ValueError` if nothing was started."""
+    known = started(path)
+    if known is None:
+        raise ValueError(f"it is not known what was started in {path}")
+    _spawn(path, known.command[len(COMMAND) :], known.settings)
+
+
 def check_name(name: str) -> None:
     """`ValueError` unless a folder can have this name."""
     if not re.fullmatch(r"\w[\w .+-]{0,79}", name) or name != name.strip():

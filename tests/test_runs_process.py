@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,19 @@ from runs_material import make_run
 
 from condconv_mlx import runs_process
 from condconv_mlx.runs import delete, find_runs
-from condconv_mlx.runs_process import OUTPUT, STARTED, alive, check_name, free_name, resume, said, start, started, stop
+from condconv_mlx.runs_process import (
+    OUTPUT,
+    STARTED,
+    again,
+    alive,
+    check_name,
+    free_name,
+    resume,
+    said,
+    start,
+    started,
+    stop,
+)
 
 TINY = "--width 4 --experts 2 --batch-size 8 --holdout 8 --shift 1 --learning-rate 0.05".split()
 SECONDS = 120
@@ -89,12 +102,19 @@ def test_names_that_are_good():
         check_name(name)
 
 
-def test_what_goes_wrong_before_the_first_step_is_said(tmp_path):
-    path = start(tmp_path / "runs", "lost", ["--data", f"folder:{tmp_path / 'nowhere'}"], {"data": "birds"})
+def test_what_goes_wrong_before_the_first_step_is_said(pictures, tmp_path):
+    options = ["--data", f"folder:{tmp_path / 'nowhere'}", *TINY, "--epochs", "1"]
+    path = start(tmp_path / "runs", "lost", options, {"data": "birds"})
     until(lambda: not alive(path))
     (run,) = find_runs(tmp_path / "runs")
     assert run.status.state == "failed" and "there is no folder" in run.status.message
     assert run.settings["data"] == "birds" and "Traceback" not in " ".join(said(path))
+    # Once the folder is there, it may be tried again.
+    shutil.copytree(pictures, tmp_path / "nowhere")
+    again(path)
+    until(lambda: not alive(path))
+    (run,) = find_runs(tmp_path / "runs")
+    assert run.status.state == "finished" and run.settings["training.epochs"] == 1
     assert delete(run) == [] and not path.exists()
 
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import plotly.graph_objects as go
 
 from condconv_mlx.charts.training import Line, curves, expert_history
 from condconv_mlx.runs import Run
@@ -36,14 +35,14 @@ class RunChart:
     Attributes:
         name: one word.
         title: in plain words.
-        figure: the chart.
+        figure: the chart, Plotly's.
         table: header and rows of the numbers behind it.
         help: how to read it.
     """
 
     name: str
     title: str
-    figure: go.Figure
+    figure: Any
     table: tuple[list[str], list[list[Any]]]
     help: str = ""
 

@@ -231,6 +231,8 @@ def launch(plan: Plan, downloads: list[str], runs: list[Run]) -> None:
             key="train estimate",
             on_click=train_estimate.start,
             args=(plan.timed,),
+            # It would have to be downloaded.
+            disabled="yes" in plan.options,
         )
         measuring = train_estimate.known(plan.timed)
         waiting = measuring is not None and not measuring.over

@@ -96,7 +96,7 @@ class Plan:
     def name(self) -> str:
         """What to call it."""
         data = self.options["data"]
-        parts = [Path(data.removeprefix("folder:")).stem if data.startswith("folder:") else data]
+        parts = [Path(data.removeprefix("folder:")).name.removesuffix(".zip") if data.startswith("folder:") else data]
         if self.network != USUAL["model"]:
             parts.append(self.network)
         parts.append("static" if self.experts is None else f"{self.experts}-experts")

@@ -81,11 +81,12 @@ def compare(runs: list[Run]) -> None:
     if len(begun) > 1:
         if differ := differing(begun):
             st.markdown("#### Settings that differ")
+            names = [escape(run.name) for run in begun]
             st.table(
                 [
-                    {"setting": plainly(name)} | dict(zip([run.name for run in begun], map(shown, row), strict=True))
+                    {"setting": plainly(name)} | dict(zip(names, map(escape, map(shown, row)), strict=True))
                     for name, row in differ.items()
-                ],
+                ]
             )
         else:
             st.caption("All settings are the same.")

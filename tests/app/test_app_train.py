@@ -148,17 +148,37 @@ def test_fine_tuning_offers_networks_that_take_such_images(weights: Path, runs: 
     app.button_group(key="recipe").set_value("fine-tune").run()
     names = app.selectbox(key="train from").options
     assert len(names) == 2 and all("CIFAR-10" in name for name in names)
-    pressed(app, "Start")
-    words = "--data cifar10 --from condconv_small_cifar10 --freeze --epochs 5"
-    assert asked[0] == [*words.split(), "--out", str(runs / "cifar10-4-experts-fine-tuned")]
-    app = open_app("train")
-    app.session_state["new training"] = True
-    app.run().button_group(key="recipe").set_value("fine-tune").run()
+    # Those of the last choice are not among them.
+    app.selectbox(key="train from").set_value("condconv_small_static_cifar10").run()
     app.selectbox(key="train on").set_value("mnist").run()
-    assert len(app.selectbox(key="train from").options) == 1
+    (name,) = app.selectbox(key="train from").options
+    assert "Fashion-MNIST" in name and not app.exception and not app.error
     # Those of the hub take pictures of other sizes: they are for folders, and are fetched first.
     app.selectbox(key="train on").set_value("a folder or zip of mine").run()
     assert any("↓" in name for name in app.selectbox(key="train from").options)
+    app.selectbox(key="train on").set_value("cifar10").run()
+    app.selectbox(key="train from").set_value("condconv_small_cifar10").run()
+    pressed(app, "Start")
+    words = "--data cifar10 --from condconv_small_cifar10 --freeze --epochs 5"
+    assert asked[0] == [*words.split(), "--out", str(runs / "cifar10-4-experts-fine-tuned")]
+
+
+def test_a_network_of_the_hub_is_fetched_by_start_alone(
+    weights: Path, runs: Path, asked: list, pictures: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from condconv_mlx.convert import hub
+
+    monkeypatch.setattr(hub, "cached", lambda name: None)
+    app = open_app("train")
+    app.button_group(key="recipe").set_value("fine-tune").run()
+    app.selectbox(key="train on").set_value("a folder or zip of mine").run()
+    app.text_input(key="train path").set_value(str(pictures)).run()
+    app.selectbox(key="train from").set_value("tf_efficientnet_cc_b0_4e").run()
+    assert "EfficientNet-B0 is not on this machine yet: 53 MB from huggingface.co" in texts(app.info)
+    assert app.button(key="train estimate").disabled
+    pressed(app, "Start")
+    words = "--from tf_efficientnet_cc_b0_4e --freeze --yes --epochs 5"
+    assert asked[0][2:-2] == words.split()
 
 
 def measured(app: Any) -> Any:

@@ -47,16 +47,21 @@ def card(run: Run, runs: list[Run]) -> None:
 
 def facts(run: Run) -> list[str]:
     """What it is, and how good."""
-    data = str(run.settings["data"])
     best = f" (epoch {run.best_epoch})" if run.best_epoch else ""
     return [
         run.network,
-        DATASETS.get(data, data.removeprefix("folder:").partition("?")[0]),
+        images(run),
         f"epoch {run.epochs}",
         "" if run.held_out_accuracy is None else f"held out {percent(run.held_out_accuracy)}{best}",
         "" if run.test_accuracy is None else f"test images {percent(run.test_accuracy)}",
         f"{duration(run.seconds)} of training" if run.seconds else "",
     ]
+
+
+def images(run: Run) -> str:
+    """What it was trained on, in words."""
+    data = str(run.settings["data"])
+    return DATASETS.get(data, data.removeprefix("folder:").partition("?")[0])
 
 
 def progress(run: Run) -> None:

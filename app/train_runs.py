@@ -7,8 +7,8 @@ from urllib.parse import quote, unquote
 import streamlit as st
 
 from condconv_mlx.app import address, models
-from condconv_mlx.app.parts import escape, titled_chart
-from condconv_mlx.app.train_card import STATES, card
+from condconv_mlx.app.parts import escape, table, titled_chart
+from condconv_mlx.app.train_card import STATES, card, images, percent
 from condconv_mlx.runs import SETTINGS, Run, differing, find_runs, shown
 from condconv_mlx.runs_charts import RunChart, experts, health, learning, pace, routers
 
@@ -51,7 +51,7 @@ def section(busy: bool) -> None:
     if chosen:
         compare(chosen)
     if len(runs) > 1:
-        table(runs)
+        overview(runs)
 
 
 def choose(runs: list[Run]) -> list[Run]:
@@ -81,13 +81,8 @@ def compare(runs: list[Run]) -> None:
     if len(begun) > 1:
         if differ := differing(begun):
             st.markdown("#### Settings that differ")
-            names = [escape(run.name) for run in begun]
-            st.table(
-                [
-                    {"setting": plainly(name)} | dict(zip(names, map(escape, map(shown, row)), strict=True))
-                    for name, row in differ.items()
-                ]
-            )
+            rows = [[plainly(name), *map(shown, row)] for name, row in differ.items()]
+            table(["setting", *(run.name for run in begun)], rows)
         else:
             st.caption("All settings are the same.")
     if not any(run.log.steps or run.log.epochs for run in runs):
@@ -153,31 +148,23 @@ def columns(charts: list[RunChart], names: list[str] | None = None) -> None:
                 )
 
 
-def table(runs: list[Run]) -> None:
+def overview(runs: list[Run]) -> None:
     """All runs, with their results."""
+    header = ["run", "state", "network", "images", "epochs", "held out", "test", "changed"]
+    rows = [
+        [
+            run.name,
+            STATES[run.status.state][0],
+            run.network,
+            images(run),
+            run.epochs,
+            *("" if share is None else percent(share) for share in (run.held_out_accuracy, run.test_accuracy)),
+            f"{run.changed:%Y-%m-%d %H:%M}",
+        ]
+        for run in runs
+    ]
     with st.expander(f"All {len(runs)} runs", key="all runs"):
-        st.dataframe(
-            [
-                {
-                    "run": run.name,
-                    "state": STATES[run.status.state][0],
-                    "network": run.network,
-                    "images": str(run.settings["data"]),
-                    "epochs": run.epochs,
-                    "held out": run.held_out_accuracy,
-                    "test": run.test_accuracy,
-                    "changed": run.changed,
-                }
-                for run in runs
-            ],
-            hide_index=True,
-            column_config={
-                "held out": st.column_config.NumberColumn(format="percent"),
-                "test": st.column_config.NumberColumn(format="percent"),
-                "changed": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm"),
-            },
-            alt="All training runs with their networks, data sets, epochs and accuracies",
-        )
+        table(header, rows)
 
 
 def plainly(setting: str) -> str:

@@ -38,8 +38,6 @@ def card(run: Run, runs: list[Run]) -> None:
         st.caption(escape(" · ".join(filter(None, facts(run)))))
         if run.under_way:
             progress(run)
-        else:
-            st.session_state.get("stopping", set()).discard(str(run.path))
         told(run)
         with st.container(horizontal=True, vertical_alignment="center"):
             actions(run, runs)
@@ -67,7 +65,7 @@ def images(run: Run) -> str:
 def progress(run: Run) -> None:
     """A bar, with what is being done and how long that will take."""
     status = run.status
-    if str(run.path) in st.session_state.get("stopping", set()):
+    if stopping(run):
         st.progress(share(run), "Stopping after this step …")
     elif status.state == "ending":
         st.progress(1.0, "Measuring the best epoch on the test images …")
@@ -126,8 +124,7 @@ def actions(run: Run, runs: list[Run]) -> None:
     path = run.path
     button: Callable[..., bool] = partial(st.button, type="tertiary")
     if run.under_way:
-        stopping = str(path) in st.session_state.get("stopping", set())
-        button("Stop", icon=":material/stop:", key=f"stop {path}", on_click=stop, args=(path,), disabled=stopping)
+        button("Stop", icon=":material/stop:", key=f"stop {path}", on_click=stop, args=(run,), disabled=stopping(run))
     elif can_go_on(run):
         if run.status.state != "finished":
             button("Go on", icon=":material/play_arrow:", key=f"resume {path}", on_click=resume, args=(path,))
@@ -173,10 +170,15 @@ def can_go_on(run: Run) -> bool:
     return (run.path / STATE).exists() and (run.path / SETTINGS).exists()
 
 
-def stop(path: Path) -> None:
+def stop(run: Run) -> None:
     """Ask it to save and end."""
-    if runs_process.stop(path):
-        st.session_state.setdefault("stopping", set()).add(str(path))
+    if runs_process.stop(run.path):
+        st.session_state.setdefault("stopping", {})[run.path] = run.status.pid
+
+
+def stopping(run: Run) -> bool:
+    """Whether this tab has asked its process to end."""
+    return run.status.pid is not None and st.session_state.get("stopping", {}).get(run.path) == run.status.pid
 
 
 def resume(path: Path, epochs: float | None = None) -> None:

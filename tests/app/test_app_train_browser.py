@@ -89,6 +89,38 @@ def test_train_stop_go_on_and_open(
     tab.close()
 
 
+def test_a_training_outlives_the_app(untrained: Path, chromium: Any, pictures: Path, tmp_path: Path) -> None:  # noqa: F811
+    from playwright.sync_api import expect
+
+    runs = tmp_path / "runs"
+    folders = {"CONDCONV_MLX_CACHE": str(tmp_path / "cache"), "CONDCONV_MLX_RUNS": str(runs)}
+    first, second = (
+        served(tmp_path / f"{name}.txt", CONDCONV_MLX_WEIGHTS=str(untrained), **folders) for name in ("first", "second")
+    )
+    address = next(first)  # noqa: F811
+    try:
+        tab = Tab(chromium, address, 1280)
+        tab.page.goto(f"{address}/train")
+        fill_form(tab.page, pictures, "long", opened=True)
+        tab.page.get_by_role("button", name="Start", exact=True).click()
+        expect(tab.page.locator("[class*=st-key-run-]").get_by_text("training", exact=True)).to_be_visible()
+        tab.close()
+        # Its fixture's end is the app's.
+        assert next(first, None) is None
+        assert runs_process.alive(runs / "long")
+        address = next(second)
+        tab = Tab(chromium, address, 1280)
+        tab.page.goto(f"{address}/train")
+        card = tab.page.locator("[class*=st-key-run-]")
+        expect(card.get_by_text("training", exact=True)).to_be_visible()
+        card.get_by_role("button", name="Stop").click()
+        expect(card.get_by_text("stopped", exact=True)).to_be_visible()
+        tab.close()
+        assert next(second, None) is None
+    finally:
+        runs_process.stop(runs / "long")
+
+
 def fill_form(page: Any, pictures: Path, name: str, opened: bool) -> None:
     """A tiny network on a folder of tiny pictures, by the keyboard where that is quicker."""
     if not opened:

@@ -32,9 +32,7 @@ pytestmark = [
 def address(untrained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The app, started by its command."""
     folder = tmp_path_factory.mktemp("app")
-    yield from served(
-        folder / "app.txt", CONDCONV_MLX_WEIGHTS=str(untrained), CONDCONV_MLX_CACHE=str(folder / "cache")
-    )
+    yield from served(folder / "app.txt", CONDCONV_MLX_WEIGHTS=str(untrained), CONDCONV_MLX_CACHE=str(folder / "cache"))
 
 
 def served(log: Path, **environment: str) -> Iterator[str]:

@@ -13,13 +13,14 @@ from condconv_mlx.cpu import tune_process
 
 def pages() -> list[StreamlitPage]:
     """The pages in their order. Each is a file in views/ with a function `show`."""
-    from condconv_mlx.app.views import compare, device, kernels, route, usage, what_if
+    from condconv_mlx.app.views import compare, device, kernels, route, train, usage, what_if
 
     return [
         st.Page(route.show, title="Route", default=True),
         st.Page(kernels.show, title="Kernels", url_path="kernels"),
         st.Page(what_if.show, title="What if", url_path="what-if"),
         st.Page(usage.show, title="Usage", url_path="usage"),
+        st.Page(train.show, title="Train", url_path="train"),
         st.Page(compare.show, title="Compare", url_path="compare"),
         st.Page(device.show, title="Device", url_path="device"),
     ]

@@ -38,6 +38,19 @@ def shortened(text: str, length: int = 22) -> str:
     return text if len(text) <= length else f"{text[:keep]}…{text[-keep:]}"
 
 
+def sentence(words: str) -> str:
+    """An error of the command line, with a capital and a full stop; nothing stays nothing."""
+    return f"{words[:1].upper()}{words[1:]}{'' if words.endswith(('.', '!', '?')) else '.'}" if words else ""
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table of words. Streamlit's own tables need pandas, which takes a while to be imported, and while it is, charts
+    that other tabs draw meanwhile fail."""
+    lines = [header, ["---"] * len(header), *rows]
+    cells = [[cell if line is lines[1] else escape(cell) for cell in line] for line in lines]
+    st.markdown("\n".join(f"| {' | '.join(line)} |" for line in cells))
+
+
 def short(router: str) -> str:
     """A router by the name of what it belongs to."""
     return router.removesuffix(".router")

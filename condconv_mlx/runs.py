@@ -5,15 +5,19 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from condconv_mlx.checkpoint import CheckpointError, read_metadata
+from condconv_mlx.runs_process import OUTPUT, STARTED, alive, started, with_process
 from condconv_mlx.training.log import LOG, Log, read_log
 from condconv_mlx.training.run_folder import LOCK, STATE, RunStatus, locked, read_json, run_status
 
 SETTINGS = "settings.json"
 BEST = "best.safetensors"
+LINES = 20  # of the log, by which the pace is judged
+FILES = (SETTINGS, STARTED, OUTPUT, LOG, STATE, BEST)
 
 
 @dataclass(frozen=True)
@@ -23,9 +27,9 @@ class Run:
     Attributes:
         name: its path below the folder that was searched.
         path: its folder.
-        status: see `run_status`.
+        status: see `run_status` and `with_process`.
         settings: what it was started with, flat: "data", "model" and "model.NAME" for the network, "training.NAME".
-        log: what it logged.
+        log: what it logged. Shared: not to be written to.
         best_epoch, held_out_accuracy, test_accuracy: of its best model, the accuracies from 0 to 1; None where they
             are not known.
         seconds: of training so far.
@@ -54,6 +58,20 @@ class Run:
         """How far it is: "12 of 30"."""
         total = self.settings.get("training.epochs")
         return f"{self.status.epoch} of {total:g}" if isinstance(total, int | float) else str(self.status.epoch)
+
+    @property
+    def under_way(self) -> bool:
+        """Whether a process is at work on it."""
+        return self.status.state in ("starting", "running", "ending")
+
+    @property
+    def seconds_left(self) -> float | None:
+        """At the pace of the last lines of its log, None as long as nothing is known."""
+        last = self.log.steps[-LINES:]
+        if len(last) < 2 or not self.status.steps:
+            return None
+        done, seconds = (last[-1][name] - last[0][name] for name in ("step", "seconds"))
+        return (self.status.steps - self.status.step) * seconds / done if done > 0 else None
 
     def as_json(self) -> dict[str, Any]:
         """Plain JSON, without the log."""
@@ -85,7 +103,7 @@ def find_runs(folder: Path) -> list[Run]:
 
 def _folders(folder: Path) -> Iterator[Path]:
     for root, folders, files in os.walk(folder):
-        if SETTINGS in files:
+        if SETTINGS in files or STARTED in files:
             # What lies in a run is the run's.
             folders.clear()
             yield Path(root)
@@ -93,29 +111,54 @@ def _folders(folder: Path) -> Iterator[Path]:
 
 def _read(folder: Path, path: Path) -> Run | None:
     """A run, or None if the folder holds something else."""
-    try:
-        content = read_json(path / SETTINGS)
-        settings = {"data": content["data"], "model": content["config"]["name"]}
-        settings |= {f"model.{name}": value for name, value in content["config"].items() if name != "name"}
-        settings |= {f"training.{name}": value for name, value in content["training"].items()}
-        settings |= {"pretrained": content["pretrained"]} if content.get("pretrained") else {}
-    except (CheckpointError, KeyError, TypeError, AttributeError):
+    signature = tuple(_signature(path / name) for name in FILES)
+    content = _content(path, signature)
+    if content is None:
         return None
-    log, best = read_log(path), _told_by(path / BEST)
+    settings, log, best = content
     lines = [*log.steps[-1:], *log.epochs[-1:]]
-    files = [path / name for name in (LOG, STATE, SETTINGS, BEST)]
     return Run(
         name=path.relative_to(folder).as_posix() if path != folder else path.absolute().name,
         path=path,
-        status=run_status(path),
+        status=with_process(path, run_status(path, log), log),
         settings=settings,
         log=log,
         best_epoch=best.get("epoch"),
         held_out_accuracy=best.get("held_out_accuracy"),
         test_accuracy=best.get("test_accuracy"),
         seconds=max((line.get("seconds", 0.0) for line in lines), default=0.0),
-        changed=datetime.fromtimestamp(max(file.stat().st_mtime for file in files if file.exists())).astimezone(),
+        changed=datetime.fromtimestamp(max(time for time, _ in signature) / 1e9).astimezone(),
     )
+
+
+def _signature(path: Path) -> tuple[int, int]:
+    try:
+        status = path.stat()
+    except OSError:
+        return 0, 0
+    return status.st_mtime_ns, status.st_size
+
+
+@lru_cache(maxsize=512)
+def _content(path: Path, signature: tuple) -> tuple[dict[str, Any], Log, dict[str, Any]] | None:
+    """Settings, log and what the best model says, read again only when a file has changed: some look every second."""
+    settings = _settings(path)
+    return None if settings is None else (settings, read_log(path), _told_by(path / BEST))
+
+
+def _settings(path: Path) -> dict[str, Any] | None:
+    """What a run was started with, None if there is no run."""
+    if not (path / SETTINGS).exists():
+        known = started(path)
+        return None if known is None else {"data": "?", **known.settings}
+    try:
+        content = read_json(path / SETTINGS)
+        settings = {"data": content["data"], "model": content["config"]["name"]}
+        settings |= {f"model.{name}": value for name, value in content["config"].items() if name != "name"}
+        settings |= {f"training.{name}": value for name, value in content["training"].items()}
+        return settings | ({"pretrained": content["pretrained"]} if content.get("pretrained") else {})
+    except (CheckpointError, KeyError, TypeError, AttributeError):
+        return None
 
 
 def _told_by(path: Path) -> dict[str, Any]:
@@ -163,8 +206,10 @@ def delete(run: Run) -> list[Path]:
     Raises:
         ValueError: if it is running.
     """
+    if alive(run.path):
+        raise ValueError(f"{run.name} is under way: stop it first")
     with locked(run.path):
-        for name in (BEST, STATE, LOG, SETTINGS, LOCK):
+        for name in (BEST, STATE, LOG, SETTINGS, STARTED, OUTPUT, LOCK):
             (run.path / name).unlink(missing_ok=True)
     left = sorted(run.path.iterdir())
     if not left:

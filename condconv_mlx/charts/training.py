@@ -107,7 +107,8 @@ def expert_history(epochs: Sequence[float], usage: np.ndarray) -> go.Figure:
     figure.update_xaxes(title={"text": "epoch", "standoff": 4}, **plain_axis)
     figure.update_yaxes(
         tickvals=list(range(experts)),
-        ticktext=expert_names(experts),
+        # In a line: a row is too low for two.
+        ticktext=[name.replace("<br>", " ") for name in expert_names(experts)],
         range=[experts - 0.5, -0.5],
         title={"text": "expert", "standoff": 8},
         automargin=True,

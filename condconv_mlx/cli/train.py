@@ -5,7 +5,8 @@ import json
 import os
 import signal
 import sys
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ SMALL_IMAGES = 64  # pixels; up to here the networks for ImageNet get a stem wit
 EXAMPLE = """\
 examples:
   condconv-mlx train --data cifar10 --epochs 30
+  condconv-mlx train --data cifar10 --epochs 30 --estimate
   condconv-mlx train --data folder:~/Pictures/birds --out runs/birds
   condconv-mlx train --data folder:~/Downloads/birds.zip --size 96
   condconv-mlx train --data folder:~/Pictures/birds --from tf_efficientnet_cc_b0_4e --freeze --epochs 5
@@ -50,7 +52,9 @@ def run(args: argparse.Namespace) -> int:
     if args.processes > 1 and RANK not in os.environ:
         return launch([sys.executable, "-m", "condconv_mlx", *args.argv], args.processes)
     rank, _ = rank_and_size()
-    plan = _resumed(args) if args.resume else _fresh(args)
+    if args.estimate:
+        return _estimate(args)
+    plan = _resumed(args) if args.resume else _fresh(args, _load)
     keep_awake()
     if args.background:
         step_back()
@@ -131,8 +135,36 @@ class _Plan:
     pretrained: dict[str, Any] | None
 
 
-def _fresh(args: argparse.Namespace) -> _Plan:
-    """A run that begins."""
+def _estimate(args: argparse.Namespace) -> int:
+    """Say how long it will take."""
+    from condconv_mlx.data import list_datasets
+    from condconv_mlx.training.estimate import estimate, made_up
+    from condconv_mlx.training.machine import step_back
+
+    if args.resume or args.processes > 1:
+        args.fail("--estimate is for a run that begins, in one process")
+    if args.background:
+        step_back()
+    plan = _fresh(args, lambda data: made_up(data) if data in list_datasets() else _load(data))
+    found = estimate(plan.model, plan.dataset, plan.settings, plan.pretrained)
+    if args.json:
+        print(json.dumps(asdict(found) | {"seconds": found.seconds, "images_per_second": found.images_per_second}))
+    else:
+        print(
+            f"About {roughly(found.seconds)}: {found.steps} steps at {1e3 * found.seconds_per_step:.0f} ms, "
+            f"{found.images_per_second:.0f} images a second, measured here"
+        )
+    return 0
+
+
+def roughly(seconds: float) -> str:
+    """A time in one unit: "40 s", "12 min", "2.5 h"."""
+    minutes = seconds / 60
+    return f"{seconds:.0f} s" if seconds < 90 else f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"
+
+
+def _fresh(args: argparse.Namespace, load: Callable[[str], Any]) -> _Plan:
+    """A run that begins, on what `load` gives for a data set's name."""
     from condconv_mlx.training import TrainingSettings
 
     names = {field.name for field in fields(TrainingSettings)}
@@ -155,9 +187,10 @@ def _fresh(args: argparse.Namespace) -> _Plan:
     name = Path(args.data.removeprefix("folder:")).name.removesuffix(".zip")
     started, pretrained = _trained(args) if args.start else (None, None)
     size = args.size or (pretrained["input"]["size"] if pretrained and args.data.startswith("folder:") else None)
-    # The run records the data set as one string, so that resuming it loads images of the same size.
-    data = f"{args.data}?size={size}" if size else args.data
-    dataset = _load(data)
+    # The run records the data set as one string, so that resuming it, from anywhere, loads the same images.
+    data = f"folder:{os.path.abspath(os.path.expanduser(place))}" if (place := _folder(args.data)) else args.data
+    data = f"{data}?size={size}" if size else data
+    dataset = load(data)
     if started and pretrained:
         import mlx.core as mx
 
@@ -177,6 +210,11 @@ def _fresh(args: argparse.Namespace) -> _Plan:
         settings = replace(settings, holdout=min(settings.holdout, len(dataset.train_images) // 10))
     folder = args.out or Path("runs") / f"{_short(args.start) if args.start else args.model}-{name}"
     return _Plan(folder, data, dataset, model, settings, pretrained)
+
+
+def _folder(data: str) -> str:
+    """The path of "folder:PATH", with its options; "" of another data set."""
+    return data.removeprefix("folder:") if data.startswith("folder:") else ""
 
 
 def _trained(args: argparse.Namespace) -> tuple[Any, dict[str, Any]]:

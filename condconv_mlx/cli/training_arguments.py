@@ -48,6 +48,9 @@ def _data_and_run(group: Any) -> None:
         help="training images kept aside to choose the best epoch (default: 1000, at most a tenth)",
     )
     group.add_argument("--seed", type=int, help="default: 0")
+    group.add_argument(
+        "--estimate", action="store_true", help="measure a few steps, say how long it will take, and train nothing"
+    )
     group.add_argument("--json", action="store_true", help="print the summary as JSON")
 
 

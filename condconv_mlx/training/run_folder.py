@@ -26,7 +26,7 @@ from mlx.utils import tree_flatten, tree_unflatten
 
 from condconv_mlx.checkpoint import CheckpointError, assign, named_arrays, read_arrays, read_metadata, write_arrays
 from condconv_mlx.files import replacing
-from condconv_mlx.training.log import read_log
+from condconv_mlx.training.log import Log, read_log
 
 STATE = "state.safetensors"
 LOCK = "run.lock"
@@ -124,12 +124,9 @@ def locked(folder: Path) -> Iterator[None]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / LOCK, "a+") as file:
-        deadline = time.monotonic() + PATIENCE
-        while not _lock(file, fcntl.LOCK_EX):
-            if time.monotonic() > deadline:
-                file.seek(0)
-                raise ValueError(f"process {file.read().strip()} is training in {folder}: stop it first")
-            time.sleep(0.05)
+        if not lock_for_me(file):
+            file.seek(0)
+            raise ValueError(f"process {file.read().strip()} is training in {folder}: stop it first")
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
@@ -143,9 +140,25 @@ def running_pid(folder: Path) -> int | None:
     """The number of the process that trains in a folder, or None."""
     try:
         with open(Path(folder) / LOCK) as file:
-            return None if _lock(file, fcntl.LOCK_SH) else int(file.read() or 0) or None
+            return int(file.read() or 0) or None if is_locked(file) else None
     except OSError:
         return None
+
+
+def lock_for_me(file: TextIO) -> bool:
+    """Lock an open file, until it and all that inherited it are closed; whether that went within PATIENCE seconds."""
+    deadline = time.monotonic() + PATIENCE
+    while not _lock(file, fcntl.LOCK_EX):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def is_locked(file: TextIO) -> bool:
+    """Whether another one holds the lock of an open file. If not, this one does until it is closed, beside others who
+    look."""
+    return not _lock(file, fcntl.LOCK_SH)
 
 
 def _lock(file: TextIO, kind: int) -> bool:
@@ -159,10 +172,10 @@ def _lock(file: TextIO, kind: int) -> bool:
     return True
 
 
-def run_status(folder: Path) -> RunStatus:
-    """Where the run in a folder stands, without opening its weights."""
+def run_status(folder: Path, log: Log | None = None) -> RunStatus:
+    """Where the run in a folder stands, without opening its weights. `log`: what `read_log` gave, if that is known."""
     folder = Path(folder)
-    pid, log = running_pid(folder), read_log(folder)
+    pid, log = running_pid(folder), log or read_log(folder)
     lines = [*log.steps[-1:], *log.epochs[-1:], *([log.end] if log.end else [])]
     step = max((line.get("step", 0) for line in lines), default=0)
     reason = (log.end or {}).get("reason", "stopped")

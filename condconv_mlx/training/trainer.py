@@ -1,7 +1,7 @@
 """Training a network, from its first step or from a checkpoint."""
 
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -74,23 +74,13 @@ def train(
         raise ValueError(
             f"a batch of {settings.batch_size} images cannot be divided among {processes} processes{parts}"
         )
-    count = len(dataset.train_images)
-    if settings.holdout + settings.batch_size > count:
-        raise ValueError(
-            f"{count} training images are too few for {settings.holdout} held out and batches of {settings.batch_size}"
-        )
+    check_size(dataset, settings)
     with ExitStack() as stack:
         if rank == 0:
             stack.enter_context(locked(folder))
         limit_cache(settings.cache_gb)
         run = begin(model, dataset, folder, settings, resume, data, pretrained)
-        stack.enter_context(mixing(model, settings.mixing))
-        if settings.sync_norm and processes > 1:
-            stack.enter_context(synchronised_norms(model))
-        if settings.precision == "bfloat16":
-            stack.enter_context(float32_norms(model))
-        if settings.checkpointing:
-            stack.enter_context(recomputed_blocks(model))
+        stack.enter_context(prepared(model, settings))
         _logged(run, stack.enter_context(caught_signals()), on_progress)
     return {
         "epochs": run.state.step / run.steps_per_epoch,
@@ -98,6 +88,29 @@ def train(
         "best_epoch": run.state.best_epoch,
         "held_out_accuracy": run.state.best,
     }
+
+
+def check_size(dataset: Dataset, settings: TrainingSettings) -> None:
+    """`ValueError` if a data set has too few images."""
+    count = len(dataset.train_images)
+    if settings.holdout + settings.batch_size > count:
+        raise ValueError(
+            f"{count} training images are too few for {settings.holdout} held out and batches of {settings.batch_size}"
+        )
+
+
+@contextmanager
+def prepared(model: nn.Module, settings: TrainingSettings) -> Iterator[None]:
+    """For the time of the block, the model of a run that has begun computes as the settings say."""
+    with ExitStack() as stack:
+        stack.enter_context(mixing(model, settings.mixing))
+        if settings.sync_norm and rank_and_size()[1] > 1:
+            stack.enter_context(synchronised_norms(model))
+        if settings.precision == "bfloat16":
+            stack.enter_context(float32_norms(model))
+        if settings.checkpointing:
+            stack.enter_context(recomputed_blocks(model))
+        yield
 
 
 def _logged(run: Run, caught: list[int], on_progress: Callable[[Progress], None] | None) -> None:

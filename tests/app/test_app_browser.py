@@ -31,19 +31,23 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def address(untrained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The app, started by its command."""
+    folder = tmp_path_factory.mktemp("app")
+    yield from served(folder / "app.txt", CONDCONV_MLX_WEIGHTS=str(untrained), CONDCONV_MLX_CACHE=str(folder / "cache"))
+
+
+def served(log: Path, **environment: str) -> Iterator[str]:
+    """The app from its start to its end, with these in its environment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    log = tmp_path_factory.mktemp("log") / "app.txt"
     command = shutil.which("condconv-mlx", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
     assert command, "the console script condconv-mlx is not installed"
-    environment = os.environ | {"CONDCONV_MLX_WEIGHTS": str(untrained), "CONDCONV_MLX_CACHE": str(log.parent / "cache")}
     with log.open("w") as output:
         # From another folder: nothing may hang on where it is started.
         app = subprocess.Popen(
             [command, "app", "--no-browser", "--port", str(port)],
             cwd=log.parent,
-            env=environment,
+            env=os.environ | environment,
             stdout=output,
             stderr=subprocess.STDOUT,
         )

@@ -238,3 +238,11 @@ def test_evaluate_on_other_classes(weights, pictures, capsys):
     assert "has blue, red" in capsys.readouterr().err
     assert main(["evaluate", "missing"]) == 1
     assert "no file missing" in capsys.readouterr().err
+
+
+def test_a_run_goes_on_from_any_folder(pictures, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(pictures.parent)
+    assert main(["train", "--data", f"folder:{pictures.name}", "--out", str(tmp_path / "run"), *TINY]) == 0
+    assert json.loads((tmp_path / "run" / "settings.json").read_text())["data"] == f"folder:{pictures}"
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "--resume", "run", "--epochs", "3"]) == 0

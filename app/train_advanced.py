@@ -1,0 +1,133 @@
+"""Settings of a training that not everybody changes."""
+
+from typing import Any
+
+import streamlit as st
+
+from condconv_mlx.app.train_plan import RECIPES, USUAL
+
+PIXELS = range(8, 1025)
+KEEP: dict[str, Any] = {"persist_state": "session"}
+
+
+def advanced(recipe: str, data: str, network: dict[str, Any]) -> dict[str, Any]:
+    """What a person may change, by the names of the command line.
+
+    Args:
+        recipe: from which the widgets have their first values.
+        data: set of images.
+        network: options that say what is trained. One that begins with a trained network has its settings.
+    """
+    starts, small = "start" in network, network.get("model") == USUAL["model"]
+    usual = USUAL | RECIPES[recipe].options | ({"flip": False} if data == "mnist" else {})
+
+    def number(label: str, name: str, least: float, most: float, step: float, **options: Any) -> Any:
+        first = usual[name] if name in usual else None
+        return st.number_input(label, least, most, first, step, key=f"train {name} {recipe}", **KEEP, **options)
+
+    def choice(label: str, name: str, values: dict[str, str], **options: Any) -> str:
+        return st.selectbox(
+            label,
+            list(values),
+            list(values).index(usual[name]),
+            format_func=values.__getitem__,
+            key=f"train {name} {recipe}",
+            **KEEP,
+            **options,
+        )
+
+    chosen: dict[str, Any] = {}
+    with st.expander("Advanced", type="compact", icon=":material/tune:", key="train advanced"):
+        optimisation, routing, images = st.columns(3, gap="medium")
+        with optimisation:
+            st.markdown("**Optimisation**")
+            chosen["batch_size"] = number("Batch size", "batch_size", 2, 4096, 1, help="Images a step.")
+            chosen["optimizer"] = choice("Optimizer", "optimizer", {"sgd": "SGD, Nesterov momentum", "adamw": "AdamW"})
+            tenth = 10 if starts else 1
+            peak = 0.1 if chosen["optimizer"] == "sgd" else 0.002
+            chosen["learning_rate"] = number(
+                "Learning rate",
+                "learning_rate",
+                0.0,
+                10.0,
+                0.01,
+                format="%g",
+                placeholder=f"{peak / tenth:g}",
+                help="At its peak.",
+            )
+            chosen["schedule"] = choice("Schedule", "schedule", {"cosine": "Cosine", "one-cycle": "One cycle"})
+            chosen["label_smoothing"] = number("Label smoothing", "label_smoothing", 0.0, 0.9, 0.05)
+            chosen["clip"] = number("Clip gradients to", "clip", 0.0, 100.0, 0.5, help="0 is off, 1 is usual.")
+            chosen["ema"] = number(
+                "Average the weights",
+                "ema",
+                0.0,
+                0.9999,
+                0.001,
+                format="%g",
+                help="By how much the moving average keeps of itself: 0 is off, 0.999 is usual.",
+            )
+            chosen["seed"] = number("Seed", "seed", 0, 2**31 - 1, 1)
+        with routing:
+            st.markdown("**Network and routing**")
+            if small and network["experts"]:
+                chosen["routing"] = choice(
+                    "Routing weights", "routing", {"sigmoid": "Sigmoid, the paper's", "softmax": "Softmax"}
+                )
+            if not starts and network["experts"]:
+                chosen["router_dropout"] = number(
+                    "Routing dropout",
+                    "router_dropout",
+                    0.0,
+                    0.9,
+                    0.05,
+                    placeholder="the network's own",
+                    help="How often an expert's weight is dropped in training, against over-fitting.",
+                )
+            if not starts:
+                chosen["norm"] = choice(
+                    "Normalisation",
+                    "norm",
+                    {"batch": "Batch", "group": "Group", "layer": "Layer"},
+                    help="Group serves small batches better.",
+                )
+            if small:
+                chosen["width"] = number(
+                    "Width", "width", 1, 512, 1, placeholder="28", help="Channels of the first layer."
+                )
+            chosen["balance"] = number(
+                "Loss for uneven use",
+                "balance",
+                0.0,
+                1.0,
+                0.01,
+                help="Against experts that collapse: 0 is off, try 0.01.",
+            )
+            chosen["precision"] = choice("Arithmetic", "precision", {"float32": "float32", "bfloat16": "bfloat16"})
+        with images:
+            st.markdown("**Images**")
+            if data.startswith("folder:") and not starts:
+                chosen["size"] = number(
+                    "Side in pixels",
+                    "size",
+                    PIXELS[0],
+                    PIXELS[-1],
+                    8,
+                    placeholder="theirs, or 32",
+                    help="All come out square.",
+                )
+            chosen["flip"] = st.toggle(
+                "Mirror images", usual["flip"], key=f"train flip {recipe} {data == 'mnist'}", **KEEP
+            )
+            chosen["shift"] = number("Shift by up to, in pixels", "shift", 0, 64, 1)
+            chosen["cutout"] = number("Hide a square, in pixels", "cutout", 0, 256, 1, help="0 is off.")
+            chosen["mixup"] = number(
+                "Mix images in pairs", "mixup", 0.0, 5.0, 0.1, help="Mixup: 0 is off, 0.2 is usual."
+            )
+            chosen["cutmix"] = number(
+                "Paste parts of others", "cutmix", 0.0, 5.0, 0.1, help="CutMix: 0 is off, 1 is usual."
+            )
+            chosen["policy"] = number(
+                "Random operations", "policy", 0, 4, 1, help="RandAugment: how many for each image; 0 is off."
+            )
+    return {name: value for name, value in chosen.items() if value is not None}

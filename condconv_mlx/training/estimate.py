@@ -1,0 +1,99 @@
+"""How long a training will take, measured by some of its real steps."""
+
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import mlx.nn as nn
+import numpy as np
+
+from condconv_mlx.data import Dataset
+from condconv_mlx.data.cifar import CIFAR10, CIFAR100
+from condconv_mlx.data.cifar import SIDE as CIFAR_SIDE
+from condconv_mlx.data.mnist import FASHION_MNIST, MNIST
+from condconv_mlx.data.mnist import SIDE as MNIST_SIDE
+from condconv_mlx.training.loop import Progress, train_on
+from condconv_mlx.training.machine import limit_cache
+from condconv_mlx.training.run import begin
+from condconv_mlx.training.settings import TrainingSettings
+from condconv_mlx.training.trainer import check_size, prepared
+
+# Timed until there are enough of them, or they took long enough; the first one, which compiles, does not count.
+STEPS, FEWEST, SECONDS = 12, 3, 4.0
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a training will take here.
+
+    Attributes:
+        steps: in all.
+        steps_per_epoch: of one epoch.
+        seconds_per_step: with what the run leaves to others; the median of a few.
+        batch_size: images a step.
+    """
+
+    steps: int
+    steps_per_epoch: int
+    seconds_per_step: float
+    batch_size: int
+
+    @property
+    def seconds(self) -> float:
+        """For all steps. Measuring the model after each epoch comes on top, a few hundredths."""
+        return self.steps * self.seconds_per_step
+
+    @property
+    def images_per_second(self) -> float:
+        """That are trained on."""
+        return self.batch_size / self.seconds_per_step
+
+
+class _Enough(Exception):
+    """Enough steps were timed."""
+
+
+def estimate(
+    model: nn.Module, dataset: Dataset, settings: TrainingSettings, pretrained: dict[str, Any] | None = None
+) -> Estimate:
+    """Train for a few steps, and for nothing: the model is spoilt, and no file is left.
+
+    Takes what `train` does, and refuses what that does.
+    """
+    check_size(dataset, settings)
+    times = [time.monotonic()]
+
+    def note(progress: Progress) -> None:
+        times.append(time.monotonic())
+        if len(times) > STEPS + 1 or (len(times) > FEWEST + 1 and times[-1] - times[1] > SECONDS):
+            raise _Enough
+
+    limit_cache(settings.cache_gb)
+    with TemporaryDirectory(prefix="condconv-mlx-") as folder:
+        run = begin(model, dataset, Path(folder), settings, False, "", pretrained)
+        # A checkpoint at the beginning would take longer than the steps.
+        run.saved = 0
+        with prepared(model, settings), suppress(_Enough):
+            train_on(run, [], note)
+    # Of a run of a single step there is nothing else.
+    seconds = np.diff(times)[1:] if len(times) > 2 else np.diff(times)
+    return Estimate(run.steps, run.steps_per_epoch, float(median(seconds)), settings.batch_size)
+
+
+def made_up(name: str) -> Dataset:
+    """Noise in the place of a known data set, as many images of that size and as many classes: for a step it is all
+    the same, and nothing has to be downloaded. `KeyError` for another name."""
+    mnist = {files.name: files for files in (MNIST, FASHION_MNIST)}
+    if name in mnist:
+        count, side, channels, labels = mnist[name].train, MNIST_SIDE, 1, mnist[name].labels
+    else:
+        cifar = {files.name: files for files in (CIFAR10, CIFAR100)}[name]
+        count, side, channels, labels = sum(cifar.train.values()), CIFAR_SIDE, 3, cifar.labels
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (count, side, side, channels), dtype=np.uint8)
+    classes = rng.integers(0, len(labels), count, dtype=np.int32)
+    return Dataset(name, list(labels), images, classes, images[:0], classes[:0], "made up")

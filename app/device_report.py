@@ -7,7 +7,7 @@ import streamlit as st
 
 from condconv_mlx import doctor
 from condconv_mlx.app import engine
-from condconv_mlx.app.parts import escape
+from condconv_mlx.app.parts import escape, table
 from condconv_mlx.verify import Check, checks
 
 STYLE = """<style>
@@ -75,16 +75,12 @@ def show_found(found: list[Check]) -> None:
     else:
         st.success(f"All {len(found)} checks agree with plain loops over the images.", icon=":material/check_circle:")
     with st.expander("Each check", type="compact"):
-        st.dataframe(
-            {
-                "function": [check.name for check in found],
-                "numbers": [check.dtype for check in found],
-                "cases": [check.cases for check in found],
-                "largest relative error": [f"{check.error:.1e}" for check in found],
-                "allowed": [f"{check.tolerance:.0e}" for check in found],
-            },
-            hide_index=True,
-            width="stretch",
+        table(
+            ("function", "numbers", "cases", "largest relative error", "allowed"),
+            [
+                (check.name, check.dtype, str(check.cases), f"{check.error:.1e}", f"{check.tolerance:.0e}")
+                for check in found
+            ],
         )
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import streamlit as st
 
 from condconv_mlx.app.train_plan import RECIPES, USUAL
+from condconv_mlx.models.condconv_small import Settings
 
 PIXELS = range(8, 1025)
 KEEP: dict[str, Any] = {"persist_state": "session"}
@@ -93,7 +94,7 @@ def advanced(recipe: str, data: str, network: dict[str, Any]) -> dict[str, Any]:
                 )
             if small:
                 chosen["width"] = number(
-                    "Width", "width", 1, 512, 1, placeholder="28", help="Channels of the first layer."
+                    "Width", "width", 1, 512, 1, placeholder=f"{Settings.width}", help="Channels of the first layer."
                 )
             chosen["balance"] = number(
                 "Loss for uneven use",

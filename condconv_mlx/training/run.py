@@ -133,7 +133,8 @@ def begin(
                 "config": model.config,
                 "training": asdict(settings),
                 "pretrained": pretrained,
-            },
+            }
+            | ({"skipped": dataset.skipped} if dataset.skipped else {}),
         )
     return Run(
         model=model,

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -49,6 +50,17 @@ def test_a_small_folder_holds_out_a_tenth(pictures, tmp_path, capsys):
     options = "--width 4 --experts 2 --batch-size 8 --epochs 1 --shift 1".split()
     assert main(["train", "--data", f"folder:{pictures}", "--out", str(run), *options]) == 0
     assert json.loads((run / "settings.json").read_text())["training"]["holdout"] == 6
+
+
+def test_a_run_names_what_could_not_be_read(pictures, tmp_path, capsys):
+    folder = tmp_path / "pictures"
+    shutil.copytree(pictures, folder)
+    (folder / "train" / "red" / "broken.png").write_bytes(b"no picture")
+    run = tmp_path / "run"
+    assert main(["train", "--data", f"folder:{folder}", "--out", str(run), *TINY, "--epochs", "1"]) == 0
+    assert "1 of 85 pictures could not be read" in capsys.readouterr().err
+    (name,) = json.loads((run / "settings.json").read_text())["skipped"]
+    assert name.endswith("red/broken.png")
 
 
 def test_another_network_gets_a_stem_for_small_images(pictures, tmp_path, capsys):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from urllib.parse import quote, unquote
 
 import streamlit as st
@@ -143,7 +144,7 @@ def columns(charts: list[RunChart], names: list[str] | None = None) -> None:
                     chart.figure,
                     names[number] if names else chart.name,
                     f"{chart.title}, by epoch",
-                    lambda chart=chart: chart.table,
+                    partial(getattr, chart, "table"),
                     help=chart.help or None,
                 )
 

@@ -7,15 +7,15 @@ from typing import Any
 
 import streamlit as st
 
-from condconv_mlx import runs_process
 from condconv_mlx.app import address, train_data
 from condconv_mlx.app.choices import DATASETS
 from condconv_mlx.app.parts import escape, sentence
 from condconv_mlx.caches import size_below
 from condconv_mlx.cli.runs import duration
 from condconv_mlx.cli.train import roughly
-from condconv_mlx.runs import BEST, SETTINGS, Run, delete
-from condconv_mlx.runs_health import ADVICE, concerns
+from condconv_mlx.runs import process as runs_process
+from condconv_mlx.runs.finding import BEST, SETTINGS, Run, delete
+from condconv_mlx.runs.health import ADVICE, concerns
 from condconv_mlx.training.run_folder import STATE
 
 # What each state is called, and its colour.

@@ -15,7 +15,7 @@ from condconv_mlx.data.cifar import CIFAR10, CIFAR100
 from condconv_mlx.data.mnist import FASHION_MNIST, MNIST
 from condconv_mlx.data.pictures import classes_of, list_folder
 from condconv_mlx.files import replacing
-from condconv_mlx.runs import Run
+from condconv_mlx.runs.finding import Run
 
 MEGABYTE = 10**6
 # Of an uploaded zip. A larger one, or a folder, has a path.

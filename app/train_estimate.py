@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from condconv_mlx.runs_process import COMMAND, MISTAKE, PYTHON
+from condconv_mlx.runs.process import COMMAND, MISTAKE, PYTHON
 
 
 @dataclass(frozen=True)

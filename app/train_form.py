@@ -8,7 +8,6 @@ from typing import Any
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from condconv_mlx import runs_process
 from condconv_mlx.app import models, train_data, train_estimate
 from condconv_mlx.app.choices import DATASETS, title
 from condconv_mlx.app.models import Card, Published
@@ -19,7 +18,8 @@ from condconv_mlx.app.tray import FOLDER
 from condconv_mlx.cli.train import roughly
 from condconv_mlx.data import DataError
 from condconv_mlx.models import list_models
-from condconv_mlx.runs import Run
+from condconv_mlx.runs import process as runs_process
+from condconv_mlx.runs.finding import Run
 
 # 0 is the static network.
 EXPERTS = (0, 2, 4, 8, 16, 32)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from condconv_mlx.cli.training_arguments import flag
-from condconv_mlx.runs_process import COMMAND
+from condconv_mlx.runs.process import COMMAND
 from condconv_mlx.training import TrainingSettings
 
 
@@ -84,7 +84,7 @@ class Plan:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What is known of the run before its first step, see `runs.Run`."""
+        """What is known of the run before its first step, see `runs.finding.Run`."""
         return {
             "data": self.options["data"],
             "model": self.network,

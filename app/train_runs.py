@@ -10,8 +10,8 @@ import streamlit as st
 from condconv_mlx.app import address, models
 from condconv_mlx.app.parts import escape, table, titled_chart
 from condconv_mlx.app.train_card import STATES, card, images, percent
-from condconv_mlx.runs import SETTINGS, Run, differing, find_runs, shown
-from condconv_mlx.runs_charts import RunChart, experts, health, learning, pace, routers
+from condconv_mlx.runs.charts import RunChart, experts, health, learning, pace, routers
+from condconv_mlx.runs.finding import SETTINGS, Run, differing, find_runs, shown
 
 # More than these have no colours of their own.
 MOST = 7

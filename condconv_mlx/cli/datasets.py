@@ -34,7 +34,7 @@ def trained_on(model: Any, path: str) -> str | None:
     None if `path` is no file in the folder of the run that made the model.
     """
     from condconv_mlx.checkpoint import CheckpointError
-    from condconv_mlx.runs import SETTINGS
+    from condconv_mlx.runs.finding import SETTINGS
     from condconv_mlx.training.run_folder import read_json
 
     weights = Path(path)

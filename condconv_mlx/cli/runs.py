@@ -39,7 +39,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """List, compare or delete."""
-    from condconv_mlx.runs import chosen, find_runs
+    from condconv_mlx.runs.finding import chosen, find_runs
 
     if args.delete and (args.names or args.html):
         args.fail("--delete stands alone: name the runs behind it")
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     selected = chosen(runs, args.names) or runs
     if args.html:
         from condconv_mlx.files import atomic_file
-        from condconv_mlx.runs_page import page
+        from condconv_mlx.runs.page import page
 
         if not selected:
             raise ValueError(f"there are no runs in {args.folder}")
@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _delete(selected: list[Any], args: argparse.Namespace) -> int:
     from condconv_mlx.caches import size_below
-    from condconv_mlx.runs import delete
+    from condconv_mlx.runs.finding import delete
 
     # Before the question, and for all of them before one is deleted.
     if running := [each for each in selected if each.status.state == "running"]:
@@ -95,7 +95,7 @@ def _delete(selected: list[Any], args: argparse.Namespace) -> int:
 
 
 def _json(selected: list[Any], compared: bool) -> dict[str, Any]:
-    from condconv_mlx.runs import differing
+    from condconv_mlx.runs.finding import differing
 
     content: dict[str, Any] = {"runs": [each.as_json() for each in selected]}
     if compared:
@@ -127,7 +127,7 @@ def _listed(runs: list[Any]) -> list[str]:
 
 def _compared(runs: list[Any]) -> list[str]:
     """The list, the settings that differ with a column for each run, and the curves."""
-    from condconv_mlx.runs import differing, shown
+    from condconv_mlx.runs.finding import differing, shown
 
     names = [each.name for each in runs]
     lines = _listed(runs)

@@ -14,9 +14,9 @@ import pytest
 from app_material import figure, go_to, open_app, save_untrained, texts
 from runs_material import make_run
 
-from condconv_mlx import runs_process
 from condconv_mlx.app import train_data, train_estimate, train_form, train_plan
-from condconv_mlx.runs_process import OUTPUT, STARTED, started
+from condconv_mlx.runs import process as runs_process
+from condconv_mlx.runs.process import OUTPUT, STARTED, started
 
 SECONDS = 120
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from test_app_browser import Tab, chromium, pytestmark, served  # noqa: F401
 
-from condconv_mlx import runs_process
-from condconv_mlx.runs import find_runs
+from condconv_mlx.runs import process as runs_process
+from condconv_mlx.runs.finding import find_runs
 
 WIDTHS = [(1280, "light"), (390, "dark")]
 

@@ -5,9 +5,9 @@ import json
 import pytest
 from runs_material import make_run
 
-from condconv_mlx.runs import Run, find_runs
-from condconv_mlx.runs_charts import FEW, experts, health, learning, pace, routers
-from condconv_mlx.runs_health import concerns
+from condconv_mlx.runs.finding import Run, find_runs
+from condconv_mlx.runs.charts import FEW, experts, health, learning, pace, routers
+from condconv_mlx.runs.health import concerns
 
 
 def one(folder, **options) -> Run:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from condconv_mlx.checkpoint import CheckpointError, read_metadata
-from condconv_mlx.runs_process import OUTPUT, STARTED, alive, started, with_process
+from condconv_mlx.runs.process import OUTPUT, STARTED, alive, started, with_process
 from condconv_mlx.training.log import LOG, Log, read_log
 from condconv_mlx.training.run_folder import LOCK, STATE, RunStatus, locked, read_json, run_status
 

@@ -5,8 +5,8 @@ import fcntl
 import pytest
 from runs_material import make_run
 
-from condconv_mlx.runs import chosen, delete, differing, find_runs
-from condconv_mlx.runs_page import page
+from condconv_mlx.runs.finding import chosen, delete, differing, find_runs
+from condconv_mlx.runs.page import page
 
 
 @pytest.fixture

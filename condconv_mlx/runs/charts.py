@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from condconv_mlx.charts.training import Line, curves, expert_history
-from condconv_mlx.runs import Run
+from condconv_mlx.runs.finding import Run
 
 FEW = 3  # runs up to which what is measured on training images is drawn beside what is measured on held-out ones
 POINTS = 1000  # of a line, at most

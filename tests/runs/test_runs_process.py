@@ -13,9 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from runs_material import make_run
 
-from condconv_mlx import runs_process
-from condconv_mlx.runs import delete, find_runs
-from condconv_mlx.runs_process import (
+from condconv_mlx.runs import process as runs_process
+from condconv_mlx.runs.finding import delete, find_runs
+from condconv_mlx.runs.process import (
     OUTPUT,
     STARTED,
     again,

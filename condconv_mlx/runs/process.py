@@ -48,7 +48,7 @@ class Started:
     Attributes:
         command: words of the command line.
         pid: of the process. It means something only as long as `alive`.
-        settings: flat, as those of `runs.Run`, as far as they were known.
+        settings: flat, as those of `runs.finding.Run`, as far as they were known.
     """
 
     command: list[str]

@@ -1,7 +1,7 @@
 """What is wrong with the routing of a training run, in words."""
 
 from condconv_mlx.explain.usage import CONSTANT, SATURATED
-from condconv_mlx.runs import Run
+from condconv_mlx.runs.finding import Run
 
 COLLAPSED = 0.01  # mean routing weight, and at most a tenth of what each would have if all were used alike
 NEARLY_ALL = 0.95

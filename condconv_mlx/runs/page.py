@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from condconv_mlx.report import Chart, document, drawn, table
-from condconv_mlx.runs.finding import Run, differing, shown
 from condconv_mlx.runs.charts import RunChart, experts, health, learning, routers
+from condconv_mlx.runs.finding import Run, differing, shown
 
 
 def page(runs: Sequence[Run]) -> str:

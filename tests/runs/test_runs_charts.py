@@ -5,8 +5,8 @@ import json
 import pytest
 from runs_material import make_run
 
-from condconv_mlx.runs.finding import Run, find_runs
 from condconv_mlx.runs.charts import FEW, experts, health, learning, pace, routers
+from condconv_mlx.runs.finding import Run, find_runs
 from condconv_mlx.runs.health import concerns
 
 

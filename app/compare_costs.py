@@ -92,7 +92,6 @@ def show_times(view: View, other: View, names: tuple[str, str]) -> None:
             options,
             required=True,
             key="batch",
-            on_change=lambda: address.put(batch=st.session_state["batch"]),
             width="content",
         )
         st.button(

@@ -7,7 +7,7 @@ import streamlit as st
 
 from condconv_mlx import charts
 from condconv_mlx.app.engine import Answer
-from condconv_mlx.app.frame import View, current_expert, current_layer, layers_of, select
+from condconv_mlx.app.frame import View, current_expert, current_layer, layers_of, select_cell
 from condconv_mlx.app.parts import escape, short, titled_chart
 from condconv_mlx.explain import mean_routing_distance, routing_distance
 
@@ -17,13 +17,6 @@ def show_heatmap(answer: Answer, title: str, key: str, clickable: bool) -> None:
     layer = current_layer(answer)
     chosen = layers_of(answer)[layer]
     weights = [routing.weights[0] for routing in answer.routing]
-
-    def click() -> None:
-        points = st.session_state[key]["selection"]["points"]
-        if points:
-            index, expert = int(points[0]["customdata"][0]), int(points[0]["customdata"][4]) - 1
-            select(answer.routing[index].layers[0], expert)
-
     figure = charts.routing_heatmap(
         [short(routing.router) for routing in answer.routing],
         [routing.layers for routing in answer.routing],
@@ -32,7 +25,9 @@ def show_heatmap(answer: Answer, title: str, key: str, clickable: bool) -> None:
         expert=current_expert(len(weights[chosen])) if clickable else None,
         clickable=clickable,
     )
-    options: dict[str, Any] = {"selection_mode": "points", "on_select": click} if clickable else {}
+    options: dict[str, Any] = (
+        {"selection_mode": "points", "on_select": lambda: select_cell(answer, key)} if clickable else {}
+    )
     titled_chart(title, figure, key, "Routing weights, routers by experts", partial(routing_rows, answer), **options)
 
 

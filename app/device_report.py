@@ -7,7 +7,7 @@ import streamlit as st
 
 from condconv_mlx import doctor
 from condconv_mlx.app import engine
-from condconv_mlx.app.parts import escape, table
+from condconv_mlx.app.parts import escape, sentence, table
 from condconv_mlx.verify import Check, checks
 
 STYLE = """<style>
@@ -27,13 +27,13 @@ def show_report() -> None:
     with st.spinner("Looking what is here, and how fast it computes …", show_time=True):
         report = examined()
     if report["problems"]:
-        st.error("  \n".join(sentence(problem) for problem in report["problems"]))
+        st.error("  \n".join(escape(sentence(problem)) for problem in report["problems"]))
     else:
         st.success("Everything that condconv-mlx needs is here.", icon=":material/check_circle:")
     rows = "".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd>" for name, value in doctor.rows(report))
     st.html(f"{STYLE}<dl class=facts>{rows}</dl>")
     if report["advice"]:
-        st.markdown("**What would help**  \n" + "  \n".join(sentence(advice) for advice in report["advice"]))
+        st.markdown("**What would help**  \n" + "  \n".join(escape(sentence(advice)) for advice in report["advice"]))
     show_checks()
 
 
@@ -82,8 +82,3 @@ def show_found(found: list[Check]) -> None:
                 for check in found
             ],
         )
-
-
-def sentence(text: str) -> str:
-    """One that begins with a capital and ends with a full stop, though it is one of a list on the command line."""
-    return escape(text[:1].upper() + text[1:].rstrip(".")) + "."

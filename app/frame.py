@@ -148,10 +148,9 @@ def current_layer(answer: Answer) -> str:
 
 def choose_layer(answer: Answer) -> str:
     """The same, to be chosen here."""
-    address.remember("layer", list(layers_of(answer)), current_layer(answer))
+    layer = address.remember("layer", list(layers_of(answer)), current_layer(answer))
     # A filter is one of its layer.
-    layer = st.selectbox("Layer", list(layers_of(answer)), key="layer", on_change=address.drop, args=("filter",))
-    address.put(layer=layer)
+    st.selectbox("Layer", list(layers_of(answer)), key="layer", on_change=address.drop, args=("filter",))
     return layer
 
 
@@ -165,6 +164,13 @@ def select(layer: str, expert: int | None = None) -> None:
     """Look at a layer, and an expert (from 0) of it, on all pages. From a callback, or before `choose_layer`."""
     address.drop("layer", "filter")
     address.put(layer=layer, expert=None if expert is None else str(expert + 1))
+
+
+def select_cell(answer: Answer, key: str) -> None:
+    """A click on a cell of the `charts.routing_heatmap` of that key chooses its router's first layer and its expert."""
+    points = st.session_state[key]["selection"]["points"]
+    if points:
+        select(answer.routing[int(points[0]["customdata"][0])].layers[0], int(points[0]["customdata"][4]) - 1)
 
 
 def is_static(answer: Answer) -> bool:

@@ -56,9 +56,9 @@ def short(router: str) -> str:
     return router.removesuffix(".router")
 
 
-def rounded(share: float) -> str:
-    """A share in whole percent: "34 %"."""
-    return f"{share:.0%}".replace("%", " %")
+def rounded(share: float, digits: int = 0) -> str:
+    """A share in percent: "34 %"."""
+    return f"{share:.{digits}%}".replace("%", " %")
 
 
 def tell(*problems: str) -> None:

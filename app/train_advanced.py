@@ -8,6 +8,7 @@ from condconv_mlx.app.train_plan import RECIPES, USUAL
 from condconv_mlx.models.condconv_small import Settings
 
 PIXELS = range(8, 1025)
+# What is typed stays while other pages are looked at.
 KEEP: dict[str, Any] = {"persist_state": "session"}
 
 

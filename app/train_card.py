@@ -9,10 +9,10 @@ import streamlit as st
 
 from condconv_mlx.app import address, train_data
 from condconv_mlx.app.choices import DATASETS
-from condconv_mlx.app.parts import escape, sentence
+from condconv_mlx.app.parts import escape, rounded, sentence
 from condconv_mlx.caches import size_below
-from condconv_mlx.cli.runs import duration
-from condconv_mlx.cli.train import roughly
+from condconv_mlx.data import FILES
+from condconv_mlx.durations import duration, roughly
 from condconv_mlx.runs import process as runs_process
 from condconv_mlx.runs.finding import BEST, SETTINGS, Run, delete
 from condconv_mlx.runs.health import ADVICE, concerns
@@ -50,16 +50,16 @@ def facts(run: Run) -> list[str]:
         run.network,
         images(run),
         f"epoch {run.epochs}",
-        "" if run.held_out_accuracy is None else f"held out {percent(run.held_out_accuracy)}{best}",
-        "" if run.test_accuracy is None else f"test images {percent(run.test_accuracy)}",
+        "" if run.held_out_accuracy is None else f"held out {rounded(run.held_out_accuracy, 1)}{best}",
+        "" if run.test_accuracy is None else f"test images {rounded(run.test_accuracy, 1)}",
         f"{duration(run.seconds)} of training" if run.seconds else "",
     ]
 
 
 def images(run: Run) -> str:
     """What it was trained on, in words."""
-    data = str(run.settings["data"])
-    return DATASETS.get(data, data.removeprefix("folder:").partition("?")[0])
+    place = train_data.place_of(run)
+    return DATASETS.get(place, place)
 
 
 def progress(run: Run) -> None:
@@ -84,8 +84,8 @@ def progress(run: Run) -> None:
 def loading(run: Run) -> None:
     """What happens before the first step."""
     data = run.settings["data"]
-    if data in train_data.SIZES and not train_data.is_here(data):
-        done, total = train_data.downloaded(data), train_data.SIZES[data] / train_data.MEGABYTE
+    if data in FILES and not train_data.is_here(data):
+        done, total = train_data.downloaded(data), FILES[data].size / train_data.MEGABYTE
         st.progress(done, f"Downloading {DATASETS[data]}: {done * total:.0f} of {total:.0f} MB")
     else:
         st.progress(share(run), "Loading the images …")
@@ -157,8 +157,7 @@ def more(run: Run) -> None:
 def ask(run: Run, runs: list[Run]) -> None:
     """The question before a run is deleted."""
     mine = [path for path in train_data.unused_uploads([other for other in runs if other.path != run.path])]
-    data = str(run.settings["data"]).removeprefix("folder:").partition("?")[0]
-    zips = [path for path in mine if str(path) == data]
+    zips = [path for path in mine if str(path) == train_data.place_of(run)]
     size = (size_below(run.path) + sum(path.stat().st_size for path in zips)) / train_data.MEGABYTE
     with_zip = ", with its zip of pictures" if zips else ""
     st.markdown(f"Delete **{escape(run.name)}**{with_zip}? That frees {size:,.1f} MB and cannot be undone.")
@@ -213,8 +212,3 @@ def attempt(work: Callable[[], Any]) -> None:
         work()
     except (ValueError, OSError) as error:
         st.session_state["run problem"] = sentence(str(error))
-
-
-def percent(share: float) -> str:
-    """78.1 %."""
-    return f"{share:.1%}".replace("%", " %")

@@ -9,10 +9,8 @@ from pathlib import Path
 import streamlit as st
 
 from condconv_mlx.app import models
-from condconv_mlx.data import DataError, cache_dir
+from condconv_mlx.data import FILES, DataError, cache_dir, split_options
 from condconv_mlx.data.archive import open_zip
-from condconv_mlx.data.cifar import CIFAR10, CIFAR100
-from condconv_mlx.data.mnist import FASHION_MNIST, MNIST
 from condconv_mlx.data.pictures import classes_of, list_folder
 from condconv_mlx.files import replacing
 from condconv_mlx.runs.finding import Run
@@ -20,28 +18,18 @@ from condconv_mlx.runs.finding import Run
 MEGABYTE = 10**6
 # Of an uploaded zip. A larger one, or a folder, has a path.
 MOST_UPLOAD = 256
-# Bytes to download.
-SIZES = {"cifar10": 170_052_171, "cifar100": 168_513_733, "mnist": 11_594_722, "fashion_mnist": 30_878_645}
-_FILES = {files.name: files for files in (CIFAR10, CIFAR100, MNIST, FASHION_MNIST)}
 
 
 def is_here(name: str) -> bool:
     """Whether a known data set is on this machine."""
-    return _FILES[name].place(cache_dir()) is not None
-
-
-def shape(name: str) -> tuple[int, int]:
-    """The side in pixels and the channels of a known data set's images."""
-    return (32, 3) if name in (CIFAR10.name, CIFAR100.name) else (28, 1)
+    return FILES[name].place(cache_dir()) is not None
 
 
 def downloaded(name: str) -> float:
     """How much of a known data set has come so far, from 0 to 1, by the files that a download writes."""
-    files = _FILES[name]
-    folder = cache_dir() / (files.name if files in (CIFAR10, CIFAR100) else files.folder)
-    names = [files.archive] if files in (CIFAR10, CIFAR100) else list(files.md5)
-    size = sum(_size(folder / each) or _size(folder / f"{each}.part") for each in names)
-    return min(size / SIZES[name], 1.0)
+    files = FILES[name]
+    size = sum(_size(path) or _size(Path(f"{path}.part")) for path in files.downloads(cache_dir()))
+    return min(size / files.size, 1.0)
 
 
 @st.cache_data(ttl=30, max_entries=32, show_spinner="Looking for pictures …")
@@ -80,9 +68,14 @@ def uploads() -> Path:
     return models.run_folders()[-1] / "uploads"
 
 
+def place_of(run: Run) -> str:
+    """The folder or zip that a run was trained on; of a known data set its name."""
+    return split_options(str(run.settings.get("data", "")).removeprefix("folder:"))[0]
+
+
 def unused_uploads(runs: Iterable[Run]) -> list[Path]:
     """Uploaded zips that none of these runs was trained on."""
-    used = {str(run.settings.get("data", "")).removeprefix("folder:").partition("?")[0] for run in runs}
+    used = {place_of(run) for run in runs}
     return [path for path in sorted(uploads().glob("*/*.zip")) if str(path) not in used]
 
 

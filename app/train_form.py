@@ -12,18 +12,17 @@ from condconv_mlx.app import models, train_data, train_estimate
 from condconv_mlx.app.choices import DATASETS, title
 from condconv_mlx.app.models import Card, Published
 from condconv_mlx.app.parts import escape, sentence
-from condconv_mlx.app.train_advanced import advanced
+from condconv_mlx.app.train_advanced import KEEP, advanced
 from condconv_mlx.app.train_plan import RECIPES, Plan, command_line
 from condconv_mlx.app.tray import FOLDER
-from condconv_mlx.cli.train import roughly
-from condconv_mlx.data import DataError
+from condconv_mlx.data import FILES, DataError
+from condconv_mlx.durations import roughly
 from condconv_mlx.models import list_models
 from condconv_mlx.runs import process as runs_process
 from condconv_mlx.runs.finding import Run
 
 # 0 is the static network.
 EXPERTS = (0, 2, 4, 8, 16, 32)
-KEEP: dict[str, Any] = {"persist_state": "session"}
 # Seconds between two looks at a measuring.
 POLL = 0.5
 # Seconds in which a second press of Start is taken for a slip.
@@ -88,7 +87,7 @@ def choose_data(runs: list[Run], place: DeltaGenerator) -> tuple[str | None, str
     with place:
         name = st.selectbox(
             "Images",
-            [*train_data.SIZES, FOLDER],
+            [*FILES, FOLDER],
             key="train on",
             format_func=lambda name: DATASETS.get(name, name),
             **KEEP,
@@ -96,7 +95,7 @@ def choose_data(runs: list[Run], place: DeltaGenerator) -> tuple[str | None, str
     if name != FOLDER:
         if train_data.is_here(name):
             return name, ""
-        return name, f"{DATASETS[name]} are not on this machine yet: {train_data.SIZES[name] / 1e6:.0f} MB"
+        return name, f"{DATASETS[name]} are not on this machine yet: {FILES[name].size / train_data.MEGABYTE:.0f} MB"
     with st.container(horizontal=True, vertical_alignment="bottom", wrap=False):
         path = st.text_input(
             "Path, of a folder or zip",
@@ -175,7 +174,7 @@ def choose_network(left: DeltaGenerator, right: DeltaGenerator) -> Network:
 def choose_start(data: str | None, left: DeltaGenerator, right: DeltaGenerator) -> Network | None:
     """A trained network to begin with, None if there is none for these images."""
     candidates: dict[str, Card | Published] = {}
-    known = None if data is None or data.startswith("folder:") else train_data.shape(data)
+    known = None if data is None or data.startswith("folder:") else FILES[data].shape[1:]
     published = models.published()
     for name in models.names():
         if name in published:

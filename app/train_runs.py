@@ -8,8 +8,8 @@ from urllib.parse import quote, unquote
 import streamlit as st
 
 from condconv_mlx.app import address, models
-from condconv_mlx.app.parts import escape, table, titled_chart
-from condconv_mlx.app.train_card import STATES, card, images, percent
+from condconv_mlx.app.parts import escape, rounded, table, titled_chart
+from condconv_mlx.app.train_card import STATES, card, images
 from condconv_mlx.runs.charts import RunChart, experts, health, learning, pace, routers
 from condconv_mlx.runs.finding import SETTINGS, Run, differing, find_runs, shown
 
@@ -88,12 +88,10 @@ def compare(runs: list[Run]) -> None:
             st.caption("All settings are the same.")
     if not any(run.log.steps or run.log.epochs for run in runs):
         return
-    address.remember("look", list(LOOKS), "learning")
-    look = st.segmented_control(
+    look = address.remember("look", list(LOOKS), "learning")
+    st.segmented_control(
         "Look at", list(LOOKS), format_func=LOOKS.__getitem__, required=True, key="look", label_visibility="collapsed"
     )
-    assert look is not None  # one is required
-    address.put(look=look)
     DRAW[look](runs)
 
 
@@ -119,9 +117,9 @@ def draw_routing(runs: list[Run]) -> None:
         return
     names = routers(runs[0])
     if len(names) > 4:
-        address.remember("router", names, names[-1])
-        names = [st.selectbox("Router", names, key="router")]
-        address.put(router=names[0])
+        router = address.remember("router", names, names[-1])
+        st.selectbox("Router", names, key="router")
+        names = [router]
     columns([experts(runs[0], name) for name in names], [f"experts-{name}" for name in names])
 
 
@@ -159,7 +157,7 @@ def overview(runs: list[Run]) -> None:
             run.network,
             images(run),
             run.epochs,
-            *("" if share is None else percent(share) for share in (run.held_out_accuracy, run.test_accuracy)),
+            *("" if share is None else rounded(share, 1) for share in (run.held_out_accuracy, run.test_accuracy)),
             f"{run.changed:%Y-%m-%d %H:%M}",
         ]
         for run in runs

@@ -65,7 +65,6 @@ def choose_picture(card: Card) -> tuple[list[Picture], int]:
             if adding.open:
                 add()
         strip("Picture", found, "image")
-    address.put(image=st.session_state["image"])
     return found, list(by_id).index(st.session_state["image"])
 
 

@@ -171,7 +171,7 @@ def experts(view: View, found: Survey, truth: bool) -> list[int] | None:
         ),
         help="A row that differs from the others is a class with experts of its own.",
     )
-    address.remember("expert", [f"{i + 1}" for i in range(weights.shape[1])], "1")
+    number = address.remember("expert", [f"{i + 1}" for i in range(weights.shape[1])], "1")
     st.pills(
         "Expert",
         [f"{i + 1}" for i in range(weights.shape[1])],
@@ -179,8 +179,6 @@ def experts(view: View, found: Survey, truth: bool) -> list[int] | None:
         required=True,
         key="expert",
     )
-    number = st.session_state["expert"]
-    address.put(expert=number)
     expert = int(number) - 1
     portrait = portraits(weights, classes, TOP)[expert]
     top = ", ".join(f"{escape(names[label])} {mean:.2f}" for label, mean in portrait.classes[:5])

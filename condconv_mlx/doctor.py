@@ -214,10 +214,9 @@ def _tuning() -> dict[str, Any]:
 
 def _datasets() -> dict[str, str | None]:
     """Where each data set lies on this machine."""
-    from condconv_mlx.data import cache_dir, cifar, mnist
+    from condconv_mlx.data import FILES, cache_dir
 
-    sets = (cifar.CIFAR10, cifar.CIFAR100, mnist.FASHION_MNIST, mnist.MNIST)
-    places = {files.name: files.place(cache_dir()) for files in sets}
+    places = {name: files.place(cache_dir()) for name, files in FILES.items()}
     return {name: str(place) if place else None for name, place in places.items()}
 
 

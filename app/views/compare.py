@@ -152,10 +152,9 @@ def two_pictures(view: View) -> None:
     if not others:
         st.info("There is but one picture. **Add** a second one above, and they stand here side by side.")
         return
-    address.remember("other", list(others), next(iter(others)))
+    other = address.remember("other", list(others), next(iter(others)))
     tray.strip("Compared with", [view.pictures[n] for n in others.values()], "other")
-    beside = View(view.card, view.pictures, others[st.session_state["other"]])
-    address.put(other=beside.picture.id)
+    beside = View(view.card, view.pictures, others[other])
     names = shortened(view.picture.title), shortened(beside.picture.title)
     answers = view.answer_one(), beside.answer_one()
     for column, one, name, answer in zip(st.columns(2, gap="medium"), (view, beside), names, answers, strict=True):

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from condconv_mlx.app import address, engine
+from condconv_mlx.app.choices import NUMBERS
 from condconv_mlx.app.device_report import show_report
 from condconv_mlx.app.frame import heading
 from condconv_mlx.app.parts import escape, titled_chart
@@ -29,7 +30,6 @@ NAMES = {
 PASSES = {"inference": False, "training": True}
 # The number of experts to speak of: the paper's.
 SPOKEN = 8
-WORDS = {1: "one", 2: "two", 4: "four", 8: "eight"}
 
 
 def show() -> None:
@@ -57,20 +57,18 @@ def show() -> None:
 
 def choose() -> tuple[Shape, bool]:
     """A convolution, whether gradients are included, and the button."""
-    address.remember("convolution", list(LIVE), next(iter(LIVE)))
-    address.remember("mode", list(PASSES), next(iter(PASSES)))
+    name = address.remember("convolution", list(LIVE), next(iter(LIVE)))
+    mode = address.remember("mode", list(PASSES), next(iter(PASSES)))
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        name = st.selectbox(
+        st.selectbox(
             "Layer",
             list(LIVE),
-            format_func=lambda name: (
-                f"{name}: {LIVE[name][0].convolution} at {LIVE[name][0].size}×{LIVE[name][0].size}"
-            ),
+            format_func=lambda name: f"{name}: {place(LIVE[name][0])}",
             key="convolution",
             disabled=measuring(),
             width=440,
         )
-        mode = st.segmented_control(
+        st.segmented_control(
             "As in",
             list(PASSES),
             format_func=str.capitalize,
@@ -79,8 +77,6 @@ def choose() -> tuple[Shape, bool]:
             disabled=measuring(),
             help="Inference: the output for one image. Training: for a few images, with all gradients.",
         )
-        assert mode is not None  # one is required
-        address.put(convolution=name, mode=mode)
         shape, backward = LIVE[name][PASSES[mode]], PASSES[mode]
         again = bool(found(shape, backward)[0])
         # One button whatever it says, so that while a run goes on none is left of the run before.
@@ -171,7 +167,7 @@ def sentence(rows: Sequence[ExpertRow]) -> str:
     measured, theory = (
         [f"{costs[name] / costs['static']:.1f}" for name in ("kernels", "outputs")] for costs in (row.ms, madds)
     )
-    many = f"{WORDS[row.experts]} {'take' if row.experts > 1 else 'takes'}"
+    many = f"{NUMBERS[row.experts]} {'take' if row.experts > 1 else 'takes'}"
     return (
         f"With {row.experts} expert{'s' if row.experts > 1 else ''}, one convolution of the mixed kernel takes "
         f"**{measured[0]} times** as long as a static one, and {many} **{measured[1]} times** as long. By theory it "

@@ -62,21 +62,20 @@ def choose_filter(view: View, answer: Answer, kernels: Mixture) -> int:
     """The output channel to look at: the one that this picture changes most first, or the likeliest class."""
     is_class = kernels.mixed.ndim == 2 and len(kernels.mixed) == len(view.card.labels)
     order = np.argsort(-(answer.probabilities[0] if is_class else kernels.change), kind="stable")
-    address.remember("filter", [str(o + 1) for o in order], str(order[0] + 1))
+    chosen = address.remember("filter", [str(o + 1) for o in order], str(order[0] + 1))
 
     def title(number: str) -> str:
         o = int(number) - 1
         name = view.card.labels[o] if is_class else f"{number} of {len(order)}"
         return f"{name} · {rounded(kernels.change[o])} from the usual"
 
-    chosen = st.selectbox(
+    st.selectbox(
         "Class" if is_class else "Filter",
         [str(o + 1) for o in order],
         format_func=title,
         key="filter",
         help="The likeliest first." if is_class else "Those that this picture changes most come first.",
     )
-    address.put(filter=chosen)
     return int(chosen) - 1
 
 
@@ -174,11 +173,10 @@ def show_other(view: View, answer: Answer, i: int, kernels: Mixture, channel: in
     if not others:
         st.info("Add a second picture, and its kernel stands here beside this one's.")
         return
-    address.remember("other", list(others), next(iter(others)))
-    other = st.selectbox(
+    other = address.remember("other", list(others), next(iter(others)))
+    st.selectbox(
         "Beside another picture", list(others), format_func=lambda id: view.pictures[others[id]].title, key="other"
     )
-    address.put(other=other)
     n = others[other]
     weights, others_weights = answer.routing[i].weights[0], view.answer_one(n).routing[i].weights[0]
     theirs = mixed_kernel(kernels.experts, others_weights)

@@ -22,7 +22,7 @@ from condconv_mlx.app.frame import (
     layers_of,
     link,
     open_page,
-    select,
+    select_cell,
 )
 from condconv_mlx.app.models import Card
 from condconv_mlx.app.parts import escape, rounded, short, title, titled_chart
@@ -157,7 +157,7 @@ def show_routing(view: View, answer: Answer) -> None:
         partial(routing_rows, answer, means),
         help="A row for each router, in the order of the network. Click a cell to look at that layer and expert.",
         selection_mode="points",
-        on_select=lambda: select_cell(answer),
+        on_select=lambda: select_cell(answer, "routing"),
     )
     with st.container(horizontal=True, vertical_alignment="center"):
         st.segmented_control(
@@ -229,13 +229,6 @@ def routing_rows(answer: Answer, means: list[np.ndarray]) -> tuple[list[str], li
         for expert, (weight, usual) in enumerate(zip(routing.weights[0], mean, strict=True))
     ]
     return ["router", "expert", "routing weight", "usual"], rows
-
-
-def select_cell(answer: Answer) -> None:
-    """A click on a cell chooses its router's first layer, and its expert."""
-    points = st.session_state["routing"]["selection"]["points"]
-    if points:
-        select(answer.routing[int(points[0]["customdata"][0])].layers[0], int(points[0]["customdata"][4]) - 1)
 
 
 def download(view: View, routed: bool) -> None:

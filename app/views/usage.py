@@ -117,9 +117,9 @@ def run(view: View, spec: str, count: int) -> Survey:
 def sections(view: View, found: Survey) -> None:
     """One look at the pictures at a time."""
     names = {key: title for key, (title, _) in SECTIONS.items()}
-    address.remember("section", list(names), next(iter(names)))
+    section = address.remember("section", list(names), next(iter(names)))
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
-        section = st.segmented_control(
+        st.segmented_control(
             "Look at",
             list(names),
             format_func=names.__getitem__,
@@ -128,8 +128,6 @@ def sections(view: View, found: Survey) -> None:
             label_visibility="collapsed",
         )
         truth = choose_truth(found)
-    assert section is not None  # one is required
-    address.put(section=section)
     slice_ = SECTIONS[section][1](view, found, truth)
     if slice_ is not None:
         offer(view, found, slice_)
@@ -144,15 +142,14 @@ def choose_truth(found: Survey) -> bool:
     if found.truths is None:
         st.caption(f"{count}, by the class that the network takes them for")
         return False
-    address.remember("by", ["true", "predicted"], "true")
-    by = st.selectbox(
+    by = address.remember("by", ["true", "predicted"], "true")
+    st.selectbox(
         f"{count}, by their",
         ["true", "predicted"],
         format_func=lambda by: f"{by} class",
         key="by",
         width=200,
     )
-    address.put(by=by)
     return by == "true"
 
 

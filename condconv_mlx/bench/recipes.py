@@ -2,12 +2,10 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
 import mlx.optimizers as optim
-import numpy as np
 from mlx.utils import tree_map
 
 from condconv_mlx.bench.cases import INPUT_SHARE, RECIPES, Recipe
@@ -15,7 +13,7 @@ from condconv_mlx.bench.findings import Finding
 from condconv_mlx.bench.layer_times import LayerTimes, layer_times
 from condconv_mlx.bench.timing import Effort, median_times
 from condconv_mlx.checkpoint import list_weights, load_model, named_arrays
-from condconv_mlx.data import Dataset
+from condconv_mlx.data import noise
 from condconv_mlx.data.input_cost import input_cost
 from condconv_mlx.models import create_model
 from condconv_mlx.training import TrainingSettings
@@ -91,7 +89,8 @@ def _measured(recipe: Recipe, images: int, steps: int, effort: Effort) -> Recipe
     steps_per_epoch = recipe.images // settings.batch_size
     optimizer = optimizer_for(settings, round(settings.epochs * steps_per_epoch), steps_per_epoch)
     optimizer.init(model.trainable_parameters())
-    dataset = random_dataset(trained.info, images)
+    size, channels = trained.info["input"]["size"], trained.info["input"]["channels"]
+    dataset = noise("noise", trained.info["labels"], images, (size, size, channels))
     step = _step(model, optimizer, settings)
     cost = input_cost(dataset, settings.augmentation, step, settings.batch_size, steps)
     rate = 1e3 * settings.batch_size / (cost.input_ms + cost.training_ms)
@@ -107,15 +106,6 @@ def _measured(recipe: Recipe, images: int, steps: int, effort: Effort) -> Recipe
         layers=layer_times(model, sample, effort),
         optimiser_ms=_update_ms(model, optimizer, effort),
     )
-
-
-def random_dataset(info: dict[str, Any], count: int) -> Dataset:
-    """Noise of the shape and the classes that a model was trained on."""
-    size, channels, labels = info["input"]["size"], info["input"]["channels"], info["labels"]
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (count, size, size, channels), dtype=np.uint8)
-    classes = rng.integers(0, len(labels), count).astype(np.int32)
-    return Dataset("noise", labels, images, classes, images[:0], classes[:0], "random numbers")
 
 
 def recipe_findings(rows: Sequence[RecipeRow]) -> list[Finding]:

@@ -65,7 +65,7 @@ def relative_times(
     figure.add_vline(1, line={"color": GREY, "width": 1.5})
     figure.add_vline(limit, line={"color": GREY, "width": 1, "dash": "dot"})
     low, high = min(ratios) / 1.2, max(ratios) * 1.2
-    ticks = [tick for tick in (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100) if low < tick < high]
+    ticks = [tick for tick in _marks(ratios) if low < tick < high]
     figure.update_xaxes(
         title={"text": f"time / {plain(reference)} (times)", "standoff": 8},
         type="log",

@@ -1,6 +1,7 @@
 """Class probabilities as bars."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -21,23 +22,58 @@ def class_bars(labels: Sequence[str], probabilities: np.ndarray, top: int = 10) 
     if probabilities.shape != (len(labels),):
         raise ValueError(f"probabilities must be ({len(labels)},), one a label, got shape {probabilities.shape}")
     order = np.argsort(-probabilities, kind="stable")[:top]
+    figure = go.Figure()
+    colors = [ACCENT, *[ACCENT_SOFT] * (len(order) - 1)]
+    add_class_bars(figure, labels, order, probabilities, colors, "%{y}<br>%{x:.2%}<extra></extra>")
+    return layout(figure, ROW * len(order), bargap=0.35)
+
+
+def likeliest_of_two(labels: Sequence[str], first: np.ndarray, second: np.ndarray, top: int) -> np.ndarray:
+    """Indices of the classes that are high in either of two, (classes,) each, at most `top`.
+
+    In the order of the first, so that bars do not jump about while the second changes. `ValueError` for other shapes.
+    """
+    if first.shape != (len(labels),) or second.shape != first.shape:
+        raise ValueError(f"need two of shape ({len(labels)},), one a label, got {first.shape} and {second.shape}")
+    order = np.argsort(-np.maximum(first, second), kind="stable")[:top]
+    return order[np.argsort(-first[order], kind="stable")]
+
+
+def add_class_bars(
+    figure: go.Figure,
+    labels: Sequence[str],
+    order: np.ndarray,
+    probabilities: np.ndarray,
+    color: str | Sequence[str],
+    hover: str,
+    **options: Any,
+) -> None:
+    """A bar to the right for each class of `order`, with its probability beside it.
+
+    Args:
+        figure: that they are drawn into.
+        labels: a name for each class.
+        order: indices of the classes, from above.
+        probabilities: (classes,) in [0, 1].
+        color: of all bars, or of each.
+        hover: the template.
+        options: of the Plotly trace.
+    """
     values = probabilities[order]
-    figure = go.Figure(
-        go.Bar(
-            x=values,
-            y=[plain(labels[i]) for i in order],
-            orientation="h",
-            text=[percent(value) for value in values],
-            textposition="outside",
-            cliponaxis=False,
-            marker={"color": [ACCENT, *[ACCENT_SOFT] * (len(order) - 1)], "cornerradius": 3},
-            hovertemplate="%{y}<br>%{x:.2%}<extra></extra>",
-        )
+    figure.add_bar(
+        x=values,
+        y=[plain(labels[i]) for i in order],
+        orientation="h",
+        text=[percent(value) for value in values],
+        textposition="outside",
+        cliponaxis=False,
+        marker={"color": color, "cornerradius": 3},
+        hovertemplate=hover,
+        **options,
     )
     # Room on the right for the number beside a full bar.
     figure.update_xaxes(range=[0, 1.2], visible=False, fixedrange=True)
     figure.update_yaxes(autorange="reversed", fixedrange=True, tickfont={"size": 13}, ticksuffix="  ", showgrid=False)
-    return layout(figure, ROW * len(order), bargap=0.35)
 
 
 def percent(value: float) -> str:

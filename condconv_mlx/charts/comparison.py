@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from condconv_mlx.charts.classes import percent
+from condconv_mlx.charts.classes import add_class_bars, likeliest_of_two
 from condconv_mlx.charts.style import ACCENT, GREY, layout, plain
 from condconv_mlx.charts.usage import LINES, MARKS, legend
 
@@ -28,26 +28,11 @@ def class_pairs(
         first, second: (classes,) in [0, 1].
         top: classes to draw at most; those that are high in either.
     """
-    if first.shape != (len(labels),) or second.shape != first.shape:
-        raise ValueError(f"need two of shape ({len(labels)},), one a label, got {first.shape} and {second.shape}")
-    order = np.argsort(-np.maximum(first, second), kind="stable")[:top]
-    order = order[np.argsort(-first[order], kind="stable")]
+    order = likeliest_of_two(labels, first, second, top)
     figure = go.Figure()
     for name, values, color in zip(names, (first, second), PAIR, strict=True):
-        figure.add_bar(
-            x=values[order],
-            y=[plain(labels[i]) for i in order],
-            name=plain(name),
-            orientation="h",
-            text=[percent(value) for value in values[order]],
-            textposition="outside",
-            cliponaxis=False,
-            marker={"color": color, "cornerradius": 3},
-            hovertemplate="%{y}: %{x:.2%}<extra>" + plain(name) + "</extra>",
-        )
-    # Room on the right for the number beside a full bar.
-    figure.update_xaxes(range=[0, 1.2], visible=False, fixedrange=True)
-    figure.update_yaxes(autorange="reversed", fixedrange=True, tickfont={"size": 13}, ticksuffix="  ", showgrid=False)
+        hover = "%{y}: %{x:.2%}<extra>" + plain(name) + "</extra>"
+        add_class_bars(figure, labels, order, values, color, hover, name=plain(name))
     figure.update_yaxes(automargin=True)
     return legend(layout(figure, ROW * len(order) + LEGEND, 0, LEGEND, bargap=0.25, bargroupgap=0.08))
 

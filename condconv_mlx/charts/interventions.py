@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from condconv_mlx.charts.classes import percent
+from condconv_mlx.charts.classes import add_class_bars, likeliest_of_two, percent
 from condconv_mlx.charts.style import ACCENT, ACCENT_SOFT, COLORBAR, DIVERGING, colorbar, expert_names, layout, plain
 
 GREY = "rgba(134, 142, 150, 0.75)"
@@ -111,29 +111,14 @@ def before_after(labels: Sequence[str], before: np.ndarray, after: np.ndarray, t
         before, after: (classes,) in [0, 1].
         top: classes to draw at most; those that are high in either.
     """
-    if before.shape != (len(labels),) or after.shape != before.shape:
-        raise ValueError(f"need two of shape ({len(labels)},), one a label, got {before.shape} and {after.shape}")
-    order = np.argsort(-np.maximum(before, after), kind="stable")[:top]
-    # The ones of the unchanged network first, so that bars do not jump about while a slider moves.
-    order = order[np.argsort(-before[order], kind="stable")]
+    order = likeliest_of_two(labels, before, after, top)
     figure = go.Figure()
     winner = int(after.argmax())
     colors = [ACCENT if i == winner else ACCENT_SOFT for i in order]
     for name, values, color in (("after", after, colors), ("before", before, GREY)):
-        figure.add_bar(
-            x=values[order],
-            y=[plain(labels[i]) for i in order],
-            name=name,
-            orientation="h",
-            text=[percent(value) for value in values[order]],
-            textposition="outside",
-            cliponaxis=False,
-            marker={"color": color, "cornerradius": 3},
-            customdata=100 * (after - before)[order],
-            hovertemplate="%{y}, " + name + ": %{x:.2%}<br>change: %{customdata:+.1f} percentage points<extra></extra>",
-        )
-    figure.update_xaxes(range=[0, 1.2], visible=False, fixedrange=True)
-    figure.update_yaxes(autorange="reversed", fixedrange=True, tickfont={"size": 13}, ticksuffix="  ", showgrid=False)
+        hover = "%{y}, " + name + ": %{x:.2%}<br>change: %{customdata:+.1f} percentage points<extra></extra>"
+        change = 100 * (after - before)[order]
+        add_class_bars(figure, labels, order, values, color, hover, name=name, customdata=change)
     figure.update_yaxes(automargin=True)
     return layout(figure, 44 * len(order), bargap=0.25, bargroupgap=0.08)
 

@@ -1,6 +1,5 @@
 """What commands say about data sets."""
 
-import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,8 +7,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from condconv_mlx.data import Dataset
 
-SPLIT = re.compile(r"[?&](seed|test)=([^?&]*)")
-OPTIONS = re.compile(r"[?&](?:size|seed|test)=.*")
 NAMES = "cifar10, cifar100, mnist, fashion_mnist or folder:PATH, a folder or zip with one folder a class"
 
 
@@ -34,6 +31,7 @@ def trained_on(model: Any, path: str) -> str | None:
     None if `path` is no file in the folder of the run that made the model.
     """
     from condconv_mlx.checkpoint import CheckpointError
+    from condconv_mlx.data import split_options
     from condconv_mlx.runs.finding import SETTINGS
     from condconv_mlx.training.run_folder import read_json
 
@@ -50,18 +48,20 @@ def trained_on(model: Any, path: str) -> str | None:
     kind, _, place = source.partition(" ")
     if data.startswith("folder:") and kind in ("folder", "zip"):
         # What was typed may have been meant from another folder.
-        options = OPTIONS.search(data)
-        return f"folder:{place}{options.group() if options else ''}"
+        typed = data.removeprefix("folder:")
+        return f"folder:{place}{typed.removeprefix(split_options(typed)[0])}"
     return data
 
 
 def same_pictures_split_otherwise(first: str, second: str) -> bool:
     """Whether two are the same folder of pictures, of which other ones are for testing."""
+    from condconv_mlx.data import split_options
+
     if not (first.startswith("folder:") and second.startswith("folder:")):
         return False
-    folders = [Path(OPTIONS.sub("", one.removeprefix("folder:"))).expanduser().resolve() for one in (first, second)]
-    splits = [sorted(SPLIT.findall(one)) for one in (first, second)]
-    return folders[0] == folders[1] and splits[0] != splits[1]
+    (one, mine), (other, theirs) = (split_options(each.removeprefix("folder:")) for each in (first, second))
+    same = Path(one).expanduser().resolve() == Path(other).expanduser().resolve()
+    return same and any(mine.get(name) != theirs.get(name) for name in ("seed", "test_share"))
 
 
 def difference(mine: list[str], theirs: list[str]) -> tuple[str, str]:

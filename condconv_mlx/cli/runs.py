@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from condconv_mlx.cli.questions import confirm
+from condconv_mlx.durations import duration
 from condconv_mlx.tables import aligned
 
 EPOCHS_SHOWN = 12
@@ -156,13 +157,6 @@ def _curves(runs: list[Any]) -> list[tuple[str, ...]]:
             cells += [f"{line['loss']:.4f}", _share(line["held_out_accuracy"])] if line else ["", ""]
         rows.append(tuple(cells))
     return rows
-
-
-def duration(seconds: float) -> str:
-    """Hours, minutes and seconds, the two that matter."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
 
 
 def _share(accuracy: float | None) -> str:

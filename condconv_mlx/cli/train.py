@@ -13,6 +13,7 @@ from typing import Any
 from condconv_mlx.cli.datasets import warn_of_skipped
 from condconv_mlx.cli.download import confirm_download
 from condconv_mlx.cli.training_arguments import OF_THE_MODEL, add_arguments, flag
+from condconv_mlx.durations import roughly
 
 RESTING = 0.1  # share of the time that a run in the background leaves to others
 SMALL_IMAGES = 64  # pixels; up to here the networks for ImageNet get a stem without stride
@@ -137,7 +138,7 @@ class _Plan:
 
 def _estimate(args: argparse.Namespace) -> int:
     """Say how long it will take."""
-    from condconv_mlx.data import list_datasets
+    from condconv_mlx.data import FILES
     from condconv_mlx.training.estimate import estimate, made_up
     from condconv_mlx.training.machine import step_back
 
@@ -145,7 +146,7 @@ def _estimate(args: argparse.Namespace) -> int:
         args.fail("--estimate is for a run that begins, in one process")
     if args.background:
         step_back()
-    plan = _fresh(args, lambda data: made_up(data) if data in list_datasets() else _load(data))
+    plan = _fresh(args, lambda data: made_up(data) if data in FILES else _load(data))
     found = estimate(plan.model, plan.dataset, plan.settings, plan.pretrained)
     if args.json:
         print(json.dumps(asdict(found) | {"seconds": found.seconds, "images_per_second": found.images_per_second}))
@@ -155,12 +156,6 @@ def _estimate(args: argparse.Namespace) -> int:
             f"{found.images_per_second:.0f} images a second, measured here"
         )
     return 0
-
-
-def roughly(seconds: float) -> str:
-    """A time in one unit: "40 s", "12 min", "2.5 h"."""
-    minutes = seconds / 60
-    return f"{seconds:.0f} s" if seconds < 90 else f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"
 
 
 def _fresh(args: argparse.Namespace, load: Callable[[str], Any]) -> _Plan:
@@ -188,8 +183,7 @@ def _fresh(args: argparse.Namespace, load: Callable[[str], Any]) -> _Plan:
     started, pretrained = _trained(args) if args.start else (None, None)
     size = args.size or (pretrained["input"]["size"] if pretrained and args.data.startswith("folder:") else None)
     # The run records the data set as one string, so that resuming it, from anywhere, loads the same images.
-    data = f"folder:{os.path.abspath(os.path.expanduser(place))}" if (place := _folder(args.data)) else args.data
-    data = f"{data}?size={size}" if size else data
+    data = _from_anywhere(args.data) + (f"?size={size}" if size else "")
     dataset = load(data)
     if started and pretrained:
         import mlx.core as mx
@@ -212,9 +206,10 @@ def _fresh(args: argparse.Namespace, load: Callable[[str], Any]) -> _Plan:
     return _Plan(folder, data, dataset, model, settings, pretrained)
 
 
-def _folder(data: str) -> str:
-    """The path of "folder:PATH", with its options; "" of another data set."""
-    return data.removeprefix("folder:") if data.startswith("folder:") else ""
+def _from_anywhere(data: str) -> str:
+    """The same data set, by a name that does not depend on where the command runs."""
+    kind, _, path = data.partition(":")
+    return f"folder:{os.path.abspath(os.path.expanduser(path))}" if kind == "folder" and path else data
 
 
 def _trained(args: argparse.Namespace) -> tuple[Any, dict[str, Any]]:

@@ -29,11 +29,26 @@ class CifarFiles:
     title: str
     archive: str
     md5: str
+    size: int  # of the archive, in bytes
     folder: str
     train: dict[str, int]  # file name -> number of records
     test: dict[str, int]
     label_bytes: int
     labels: tuple[str, ...]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(height, width, channels) of an image."""
+        return SIDE, SIDE, 3
+
+    @property
+    def count(self) -> int:
+        """Of the training images."""
+        return sum(self.train.values())
+
+    def downloads(self, cache: Path) -> list[Path]:
+        """The files that a download writes."""
+        return [cache / self.name / self.archive]
 
     def place(self, cache: Path) -> Path | None:
         """Where the set lies: as downloaded, or unpacked by a browser, wholly or to the .tar in it. Else None."""
@@ -46,6 +61,7 @@ CIFAR10 = CifarFiles(
     title="CIFAR-10",
     archive="cifar-10-binary.tar.gz",
     md5="c32a1d4ab5d03f1284b67883e8d87530",
+    size=170_052_171,
     folder="cifar-10-batches-bin",
     train={f"data_batch_{number}.bin": 10_000 for number in range(1, 6)},
     test={"test_batch.bin": 10_000},
@@ -58,6 +74,7 @@ CIFAR100 = CifarFiles(
     title="CIFAR-100",
     archive="cifar-100-binary.tar.gz",
     md5="03b5dce01913d631647c71ecec9e9cb8",
+    size=168_513_733,
     folder="cifar-100-binary",
     train={"train.bin": 50_000},
     test={"test.bin": 10_000},

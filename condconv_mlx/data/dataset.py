@@ -52,6 +52,17 @@ class Dataset:
         )
 
 
+def noise(name: str, labels: Sequence[str], count: int, shape: Sequence[int]) -> Dataset:
+    """As many random training images of a shape (H, W, C), in these classes, and no test images.
+
+    For measurements: to a step of training all images are the same, and these need no download.
+    """
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (count, *shape), dtype=np.uint8)
+    classes = rng.integers(0, len(labels), count, dtype=np.int32)
+    return Dataset(name, list(labels), images, classes, images[:0], classes[:0], "random numbers")
+
+
 def few(names: Sequence[str], limit: int = 8) -> str:
     """The first names and how many more there are, so that a message about a thousand classes stays a line."""
     more = len(names) - limit

@@ -32,8 +32,23 @@ class IdxFiles:
     system_folder: Path | None  # where a package of the system puts them
     md5: dict[str, str]  # file name -> checksum of a download
     labels: tuple[str, ...]
+    size: int  # of the four files together, in bytes
     train: int = 60_000
     test: int = 10_000
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(height, width, channels) of an image."""
+        return SIDE, SIDE, 1
+
+    @property
+    def count(self) -> int:
+        """Of the training images."""
+        return self.train
+
+    def downloads(self, cache: Path) -> list[Path]:
+        """The files that a download writes."""
+        return [cache / self.folder / file for file in self.md5]
 
     def find(self, file: str, cache: Path) -> Path | None:
         """A file in the cache or the system's folder, or unpacked there, as a browser may leave it; else None."""
@@ -60,6 +75,7 @@ MNIST = IdxFiles(
         "t10k-labels-idx1-ubyte.gz": "ec29112dd5afa0611ce80d1b7f02629c",
     },
     labels=tuple("0123456789"),
+    size=11_594_722,
 )
 FASHION_MNIST = IdxFiles(
     name="fashion_mnist",
@@ -77,6 +93,7 @@ FASHION_MNIST = IdxFiles(
     labels=(
         "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
     ),
+    size=30_878_645,
 )  # fmt: skip
 
 

@@ -4,10 +4,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-from condconv_mlx.data.cifar import load_cifar10, load_cifar100
+from condconv_mlx.data.cifar import CIFAR10, CIFAR100, CifarFiles, load_cifar10, load_cifar100
 from condconv_mlx.data.dataset import DataError, Dataset
 from condconv_mlx.data.folder import load_folder
-from condconv_mlx.data.mnist import load_fashion_mnist, load_mnist
+from condconv_mlx.data.mnist import FASHION_MNIST, MNIST, IdxFiles, load_fashion_mnist, load_mnist
 
 DATASETS = {
     "cifar10": load_cifar10,
@@ -15,6 +15,8 @@ DATASETS = {
     "fashion_mnist": load_fashion_mnist,
     "mnist": load_mnist,
 }
+# What each consists of, and where that lies.
+FILES: dict[str, CifarFiles | IdxFiles] = {files.name: files for files in (CIFAR10, CIFAR100, FASHION_MNIST, MNIST)}
 
 
 def list_datasets() -> list[str]:
@@ -32,7 +34,7 @@ def load_dataset(spec: str, cache_dir: Path | None = None, progress: bool = True
     """
     kind, colon, path = spec.partition(":")
     if kind == "folder" and colon:
-        path, options = _options(path)
+        path, options = split_options(path)
         if not path:
             raise DataError("folder: names no folder: write folder:PATH, where PATH is a folder of pictures or a zip")
         return load_folder(Path(path), cache_dir, progress, **options | ({} if size is None else {"size": size}))
@@ -43,8 +45,8 @@ def load_dataset(spec: str, cache_dir: Path | None = None, progress: bool = True
     return DATASETS[spec](cache_dir, progress)
 
 
-def _options(path: str) -> tuple[str, dict[str, Any]]:
-    """The path of "PATH?size=96&seed=1&test=0.25", and what `load_folder` takes for its options."""
+def split_options(path: str) -> tuple[str, dict[str, Any]]:
+    """The path of "PATH?size=96&seed=1&test=0.25", and what `load_folder` takes for its options. Raises DataError."""
     path, *stated = re.split(r"[?&](?=(?:size|seed|test)=)", path)
     options: dict[str, Any] = {}
     for option in stated:

@@ -137,11 +137,13 @@ class CondConvSmall(nn.Module):
         self.relu = ReLU()
         channels = [width, *settings.block_channels()]
         self.pooled = settings.downsampling == "pool"
-        self.blocks = []
+        self.blocks: list[nn.Module] = []
         for i, (into, out, stride) in enumerate(zip(channels, channels[1:], STRIDES, strict=False)):
             conditional = experts is not None and i >= settings.conditional_from
-            block = PooledBlock(into, out, conditional, settings) if self.pooled else None
-            self.blocks.append(block or Block(into, out, stride, conditional, settings))
+            if self.pooled:
+                self.blocks.append(PooledBlock(into, out, conditional, settings))
+            else:
+                self.blocks.append(Block(into, out, stride, conditional, settings))
         self.classifier: nn.Module
         if experts is None:
             self.classifier = nn.Linear(channels[-1], settings.num_classes)

@@ -11,11 +11,7 @@ from typing import Any
 import mlx.nn as nn
 import numpy as np
 
-from condconv_mlx.data import Dataset
-from condconv_mlx.data.cifar import CIFAR10, CIFAR100
-from condconv_mlx.data.cifar import SIDE as CIFAR_SIDE
-from condconv_mlx.data.mnist import FASHION_MNIST, MNIST
-from condconv_mlx.data.mnist import SIDE as MNIST_SIDE
+from condconv_mlx.data import FILES, Dataset, noise
 from condconv_mlx.training.loop import Progress, train_on
 from condconv_mlx.training.machine import limit_cache
 from condconv_mlx.training.run import begin
@@ -85,15 +81,6 @@ def estimate(
 
 
 def made_up(name: str) -> Dataset:
-    """Noise in the place of a known data set, as many images of that size and as many classes: for a step it is all
-    the same, and nothing has to be downloaded. `KeyError` for another name."""
-    mnist = {files.name: files for files in (MNIST, FASHION_MNIST)}
-    if name in mnist:
-        count, side, channels, labels = mnist[name].train, MNIST_SIDE, 1, mnist[name].labels
-    else:
-        cifar = {files.name: files for files in (CIFAR10, CIFAR100)}[name]
-        count, side, channels, labels = sum(cifar.train.values()), CIFAR_SIDE, 3, cifar.labels
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (count, side, side, channels), dtype=np.uint8)
-    classes = rng.integers(0, len(labels), count, dtype=np.int32)
-    return Dataset(name, list(labels), images, classes, images[:0], classes[:0], "made up")
+    """Noise in the place of a known data set: nothing has to be downloaded. `KeyError` for another name."""
+    files = FILES[name]
+    return noise(name, files.labels, files.count, files.shape)

@@ -8,7 +8,7 @@ import pytest
 from runs_material import make_run
 
 from condconv_mlx.cli import main
-from condconv_mlx.cli.runs import duration
+from condconv_mlx.durations import duration
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from training_material import fresh
 
 from condconv_mlx.cli import main
-from condconv_mlx.cli.train import roughly
+from condconv_mlx.durations import roughly
 from condconv_mlx.training import TrainingSettings, read_log, train
 from condconv_mlx.training import estimate as module
 from condconv_mlx.training.estimate import Estimate, estimate, made_up

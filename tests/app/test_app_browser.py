@@ -330,17 +330,20 @@ def test_costs_are_drawn_while_they_are_measured(address: str, chromium: Any, wi
 
     tab = Tab(chromium, address, width, scheme)
     page = tab.page
-    # Each width has a layer of its own, of which nothing is kept yet.
-    page.goto(f"{address}/device?convolution=condconv_small,+blocks.{1 if width > 390 else 2}")
+    # Each width has a layer of its own, of which nothing is kept yet. With gradients there is time for the first points
+    # to be seen, and for stopping.
+    page.goto(f"{address}/device?convolution=condconv_small,+blocks.{1 if width > 390 else 2}&mode=training")
     expect(page.get_by_text("Everything that condconv-mlx needs is here.")).to_be_visible()
     page.get_by_role("button", name="Start").click()
     # Two grey lines, and over them, in a layer of its own, the other one.
     points = page.locator(".st-key-experts-time .scatterlayer .point")
     expect(points.first).to_be_visible()
     page.get_by_role("button", name="Stop").click()
-    page.get_by_role("button", name="Measure again").click()
-    expect(points).to_have_count(2 * 6)
+    expect(page.get_by_role("button", name="Measure again")).to_be_visible()
+    page.get_by_role("radio", name="Inference").click()
+    page.get_by_role("button", name="Start").click()
     expect(page.get_by_role("button", name="Measure again")).to_be_enabled()
+    expect(points).to_have_count(2 * 6)
     expect(page.get_by_text("With 8 experts, one convolution of the mixed kernel takes")).to_be_visible()
     page.get_by_role("button", name="Check functions and gradients").click()
     expect(page.get_by_text("checks agree with plain loops")).to_be_visible()

@@ -231,7 +231,7 @@ def _create(args: argparse.Namespace, dataset: Any) -> Any:
 
     from condconv_mlx.models import create_model
 
-    options = {name: getattr(args, name) for name in ("width", "downsampling", "router_dropout", "routing")}
+    options = {name: getattr(args, name) for name in ("width", "router_dropout", "routing")}
     options = {name: value for name, value in options.items() if value is not None}
     # A stem with stride 2 would leave nothing of such images at the end.
     if args.model != "condconv_small" and max(dataset.train_images.shape[1:3]) <= SMALL_IMAGES:

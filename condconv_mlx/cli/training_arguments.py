@@ -9,7 +9,7 @@ from condconv_mlx.cli.datasets import NAMES
 from condconv_mlx.cli.download import add_yes
 
 # What belongs to the network. A run that goes on has it from its folder.
-OF_THE_MODEL = ("model", "experts", "width", "downsampling", "router_dropout", "routing", "norm")
+OF_THE_MODEL = ("model", "experts", "width", "router_dropout", "routing", "norm")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,11 +63,6 @@ def _model(group: Any) -> None:
         "--width",
         type=_width,
         help="channels of condconv_small's stem, or a factor for mobilenet_v1 (default: its own)",
-    )
-    group.add_argument(
-        "--downsampling",
-        choices=("stride", "pool"),
-        help="how condconv_small halves images; pool learns more in as many epochs (default: stride)",
     )
     group.add_argument(
         "--norm",

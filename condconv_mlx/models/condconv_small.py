@@ -1,14 +1,15 @@
 """A small residual network for images of 28 to 64 pixels: static at first, CondConv from the middle on.
 
-Stem 3×3, then three residual blocks of two 3×3 convolutions: the first static, the other two and the classifier
-CondConv. As in the paper a block has one router, on the pooled input of the block, shared by all its convolutions;
-unlike the paper's it normalises what it pooled. The first two blocks halve the image by a stride; or all three do by
-max pooling, which makes a convolution dearer, needs fewer channels for it, and learns more from an image. The settings
-from `conditional_from` on are for asking what these choices are worth, see `condconv_mlx.study`.
+Stem 3×3, then three residual blocks of two 3×3 convolutions, each of which halves the image by max pooling: the first
+static, the other two and the classifier CondConv. As in the paper a block has one router, on the pooled input of the
+block, shared by its convolutions; unlike the paper's it normalises what it pooled. Pooling and the scaled logits are
+those of networks made for fast training (Page, "How to train your ResNet"; Jordan, arXiv 2404.00498). The settings from
+`channels` on are for asking what these choices are worth, see `condconv_mlx.study`.
 """
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
 import mlx.core as mx
@@ -17,11 +18,8 @@ import mlx.nn as nn
 from condconv_mlx.layers import CondConv2d, CondLinear, Router
 from condconv_mlx.static_layers import BatchNorm, Conv2d, MaxPool, ReLU
 
-STRIDES = (2, 2, 1)  # of the blocks
-# Of the blocks' channels, in stem widths, by how images are halved.
-CHANNELS = {"stride": (2, 4, 4), "pool": (1.5, 4.5, 6)}
-# Of logits from pooled maxima, which are large at first (Page, "How to train your ResNet", part 4).
-LOGITS = 0.125
+CHANNELS = (1.5, 4.5, 6)  # of the blocks, in stem widths
+LOGITS = 0.125  # times the classifier's, which come from maxima and would be large at first
 
 
 @dataclass(frozen=True)
@@ -31,8 +29,7 @@ class Settings:
     Attributes:
         width: channels of the stem.
         router_dropout: probability with which a routing weight is dropped in training.
-        downsampling: `"stride"` or `"pool"`.
-        channels: of the three blocks; by default 2, 4 and 4 times the width, and 1.5, 4.5 and 6 times with pooling.
+        channels: of the three blocks; by default 1.5, 4.5 and 6 times the width.
         conditional_from: the block, counted from 0, from which on there is CondConv; 3 leaves the classifier alone.
         routing: `"sigmoid"` or `"softmax"`.
         separate_routers: each convolution has a router of its own, on its own input.
@@ -41,9 +38,8 @@ class Settings:
     num_classes: int = 10
     num_experts: int | None = 8
     in_channels: int = 3
-    width: int = 28
+    width: int = 24
     router_dropout: float = 0.0
-    downsampling: str = "stride"
     channels: Sequence[int] | None = None
     conditional_from: int = 1
     routing: str = "sigmoid"
@@ -51,7 +47,7 @@ class Settings:
 
     def block_channels(self) -> Sequence[int]:
         """Of the three blocks."""
-        return self.channels or [max(1, round(share * self.width)) for share in CHANNELS[self.downsampling]]
+        return self.channels or [round(share * self.width) for share in CHANNELS]
 
     def router(self, channels: int) -> Router:
         """A router on an input with so many channels."""
@@ -59,51 +55,7 @@ class Settings:
         return Router(channels, self.num_experts, self.routing, dropout=self.router_dropout, norm=True)
 
 
-def convolution(
-    in_channels: int, out_channels: int, kernel_size: int, stride: int, conditional: bool, settings: Settings
-) -> nn.Module:
-    """Static, or CondConv that shares the block's router unless all have their own."""
-    padding = kernel_size // 2
-    if not conditional:
-        return Conv2d(in_channels, out_channels, kernel_size, stride, padding, bias=False)
-    assert settings.num_experts is not None
-    layer = CondConv2d(
-        in_channels, out_channels, kernel_size, settings.num_experts, stride, padding, bias=False, router=False
-    )
-    if settings.separate_routers:
-        layer.router = settings.router(in_channels)
-    return layer
-
-
 class Block(nn.Module):
-    """Two 3×3 convolutions and a shortcut; x (N, H, W, Cin) -> (N, ceil(H / stride), ceil(W / stride), O).
-
-    The shortcut is a 1×1 convolution where the shapes differ.
-    """
-
-    def __init__(self, in_channels: int, out_channels: int, stride: int, conditional: bool, settings: Settings):
-        super().__init__()
-        if conditional and not settings.separate_routers:
-            self.router = settings.router(in_channels)
-        self.relu = ReLU()
-        self.conv1 = convolution(in_channels, out_channels, 3, stride, conditional, settings)
-        self.norm1 = BatchNorm(out_channels)
-        self.conv2 = convolution(out_channels, out_channels, 3, 1, conditional, settings)
-        self.norm2 = BatchNorm(out_channels)
-        if stride > 1 or in_channels != out_channels:
-            self.shortcut = convolution(in_channels, out_channels, 1, stride, conditional, settings)
-            self.norm_shortcut = BatchNorm(out_channels)
-
-    def __call__(self, x: mx.array) -> mx.array:
-        routing = (self.router(x),) if "router" in self else ()
-        y = self.relu(self.norm1(self.conv1(x, *routing)))
-        y = self.norm2(self.conv2(y, *routing))
-        if "shortcut" in self:
-            x = self.norm_shortcut(self.shortcut(x, *routing))
-        return self.relu(y + x)
-
-
-class PooledBlock(nn.Module):
     """Two 3×3 convolutions, max pooling after the first, a shortcut around the second.
 
     x (N, H, W, Cin) -> (N, floor(H / 2), floor(W / 2), O).
@@ -111,13 +63,23 @@ class PooledBlock(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, conditional: bool, settings: Settings):
         super().__init__()
+
+        def conv(channels: int) -> nn.Module:
+            if not conditional:
+                return Conv2d(channels, out_channels, 3, padding=1, bias=False)
+            assert settings.num_experts is not None
+            layer = CondConv2d(channels, out_channels, 3, settings.num_experts, padding=1, bias=False, router=False)
+            if settings.separate_routers:
+                layer.router = settings.router(channels)
+            return layer
+
         if conditional and not settings.separate_routers:
             self.router = settings.router(in_channels)
         self.relu = ReLU()
-        self.conv1 = convolution(in_channels, out_channels, 3, 1, conditional, settings)
+        self.conv1 = conv(in_channels)
         self.pool = MaxPool()
         self.norm1 = BatchNorm(out_channels)
-        self.conv2 = convolution(out_channels, out_channels, 3, 1, conditional, settings)
+        self.conv2 = conv(out_channels)
         self.norm2 = BatchNorm(out_channels)
 
     def __call__(self, x: mx.array) -> mx.array:
@@ -136,14 +98,10 @@ class CondConvSmall(nn.Module):
         self.norm = BatchNorm(width)
         self.relu = ReLU()
         channels = [width, *settings.block_channels()]
-        self.pooled = settings.downsampling == "pool"
-        self.blocks: list[nn.Module] = []
-        for i, (into, out, stride) in enumerate(zip(channels, channels[1:], STRIDES, strict=False)):
-            conditional = experts is not None and i >= settings.conditional_from
-            if self.pooled:
-                self.blocks.append(PooledBlock(into, out, conditional, settings))
-            else:
-                self.blocks.append(Block(into, out, stride, conditional, settings))
+        self.blocks = [
+            Block(into, out, experts is not None and i >= settings.conditional_from, settings)
+            for i, (into, out) in enumerate(pairwise(channels))
+        ]
         self.classifier: nn.Module
         if experts is None:
             self.classifier = nn.Linear(channels[-1], settings.num_classes)
@@ -155,7 +113,7 @@ class CondConvSmall(nn.Module):
         x = self.relu(self.norm(self.stem(x)))
         for block in self.blocks:
             x = block(x)
-        return LOGITS * self.classifier(x.max(axis=(1, 2))) if self.pooled else self.classifier(x.mean(axis=(1, 2)))
+        return LOGITS * self.classifier(x.max(axis=(1, 2)))
 
 
 def build(**options: Any) -> tuple[nn.Module, dict[str, Any]]:
@@ -163,14 +121,11 @@ def build(**options: Any) -> tuple[nn.Module, dict[str, Any]]:
     settings = Settings(**options)
     if not isinstance(settings.width, int) or settings.width < 1:
         raise ValueError(f"[condconv_small] width must be an integer >= 1, got {settings.width!r}.")
-    for name, least, most in (("conditional_from", 0, len(STRIDES)), ("separate_routers", False, True)):
+    for name, least, most in (("conditional_from", 0, len(CHANNELS)), ("separate_routers", False, True)):
         value = getattr(settings, name)
         if type(value) is not type(least) or not least <= value <= most:
             raise ValueError(f"[condconv_small] {name} must be from {least} to {most}, got {value!r}.")
-    if settings.downsampling not in CHANNELS:
-        known = " or ".join(f'"{name}"' for name in CHANNELS)
-        raise ValueError(f"[condconv_small] downsampling must be {known}, got {settings.downsampling!r}.")
     channels = settings.channels
-    if channels is not None and (len(channels) != len(STRIDES) or not all(type(c) is int and c > 0 for c in channels)):
-        raise ValueError(f"[condconv_small] channels must be {len(STRIDES)} integers >= 1, got {channels!r}.")
+    if channels is not None and (len(channels) != len(CHANNELS) or not all(type(c) is int and c > 0 for c in channels)):
+        raise ValueError(f"[condconv_small] channels must be {len(CHANNELS)} integers >= 1, got {channels!r}.")
     return CondConvSmall(settings), asdict(settings)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from condconv_mlx.charts.study import Row, accuracies, by_experts, differences
+from condconv_mlx.models.condconv_small import CHANNELS
 from condconv_mlx.report import Chart, described, document, drawn, plain, table
 from condconv_mlx.study.plan import COUNTS, DROPOUT, EXPERTS, FEW, LONGER, MIXUP, TEMPERATURE, Recipe
 from condconv_mlx.study.results import TARGET, Answer, ArmResult, Comparison
@@ -116,9 +117,10 @@ def _shared(recipe: Recipe, source: str, answers: Sequence[Answer]) -> str:
     versions = sorted({version for each in answers for version in each.versions})
     days = sorted({day for each in answers for day in each.days})
     flip = ", mirror images" if recipe.flip else ""
+    blocks = ", ".join(f"{share:g}" for share in CHANNELS)
     rows = [
         ("Data", f"{source}: {recipe.images:,} training images, the same for all, and all test images"),
-        ("Network", f"condconv_small with {recipe.width} channels in the stem and 2, 4, 4 times that in the blocks"),
+        ("Network", f"condconv_small with {recipe.width} channels in the stem and {blocks} times that in the blocks"),
         (
             "Recipe",
             f"the same for all sides: {recipe.epochs:g} epochs, batches of {recipe.batch_size}, SGD with Nesterov "

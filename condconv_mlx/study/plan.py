@@ -9,6 +9,7 @@ from typing import Any
 
 from condconv_mlx.complexity import count
 from condconv_mlx.models import create_model
+from condconv_mlx.models.condconv_small import CHANNELS
 from condconv_mlx.study import QUESTIONS
 
 EXPERTS = 8
@@ -29,7 +30,7 @@ class Recipe:
     Attributes:
         data: as for `load_dataset`.
         images: training images, the same for all; all there are if there are fewer.
-        width: channels of the stem; the blocks have 2, 4 and 4 times that.
+        width: channels of the stem.
         epochs: passes over them.
         batch_size, learning_rate, shift, flip: see `TrainingSettings`; the rest are its defaults.
     """
@@ -202,7 +203,7 @@ def widened(width: int, experts: int, shape: Sequence[int], classes: int) -> lis
         return count(model, shape).madds
 
     wanted = madds(num_experts=experts)
-    usual = [2 * width, 4 * width, 4 * width]
+    usual = [share * width for share in CHANNELS]
     factor = 1.0
     while madds(num_experts=None, channels=(channels := [round(factor * c) for c in usual])) < wanted:
         factor += 0.25 / usual[-1]

@@ -16,25 +16,6 @@ from condconv_mlx.layers import Router
 def madds(size, channels, width, experts, classes=10):
     """By hand: every product of the convolutions, routers and the classifier, and the mixing of the experts."""
     total, pixels, mixed = 9 * channels * width * size**2, size, 0
-    blocks = [(width, 2 * width, 2), (2 * width, 4 * width, 2), (4 * width, 4 * width, 1)]
-    for index, (inputs, outputs, stride) in enumerate(blocks):
-        pixels = -(-pixels // stride)
-        shortcut = inputs * outputs if stride > 1 else 0
-        kernels = 9 * inputs * outputs + 9 * outputs * outputs + shortcut
-        total += kernels * pixels**2
-        if experts and index:
-            mixed += kernels
-            total += inputs * experts
-    total += 4 * width * classes
-    if experts:
-        mixed += 4 * width * classes + classes
-        total += 4 * width * experts + experts * mixed
-    return total
-
-
-def madds_pooled(size, channels, width, experts, classes=10):
-    """The same of the network that pools."""
-    total, pixels, mixed = 9 * channels * width * size**2, size, 0
     sizes = [width, *(round(share * width) for share in (1.5, 4.5, 6))]
     for index, (inputs, outputs) in enumerate(pairwise(sizes)):
         first, second = 9 * inputs * outputs, 9 * outputs * outputs
@@ -51,29 +32,26 @@ def madds_pooled(size, channels, width, experts, classes=10):
 
 
 def test_is_within_its_budget(tmp_path):
-    assert madds(32, 3, 28, 8) < 45e6
-    assert madds(28, 1, 22, 8) < 20e6
-    assert madds_pooled(32, 3, 24, 8) < 45e6
+    assert madds(32, 3, 24, 8) < 45e6
+    assert madds(28, 1, 18, 8) < 20e6
     save_model(create_model("condconv_small"), tmp_path / "m.safetensors")
-    save_model(create_model("condconv_small", width=24, downsampling="pool"), tmp_path / "pooled.safetensors")
-    assert all((tmp_path / name).stat().st_size < 10e6 for name in ("m.safetensors", "pooled.safetensors"))
+    assert (tmp_path / "m.safetensors").stat().st_size < 10e6
 
 
 @pytest.mark.parametrize("experts", [None, 4])
 @pytest.mark.parametrize("size", [28, 33])
 def test_multiply_adds_are_those_by_hand(experts, size):
-    for by_hand, downsampling in ((madds, "stride"), (madds_pooled, "pool")):
-        model = create_model("condconv_small", num_experts=experts, width=8, downsampling=downsampling)
-        assert count(model, (size, size, 3)).madds == by_hand(size, 3, 8, experts)
+    model = create_model("condconv_small", num_experts=experts, width=9)
+    assert count(model, (size, size, 3)).madds == madds(size, 3, 9, experts)
 
 
 def test_parameters_are_those_counted_by_hand():
-    kernels = {"stem": 9 * 3 * 28, "static": 9 * 28 * 56 + 9 * 56 * 56 + 28 * 56}
-    mixed = 9 * 56 * 112 + 9 * 112 * 112 + 56 * 112 + 2 * 9 * 112 * 112
-    norms = 2 * 28 + 2 * (3 * 56 + 3 * 112 + 2 * 112)
-    routers = (56 + 1 + 112 + 1 + 112 + 1) * 8
-    router_norms = 2 * (56 + 112 + 112)
-    classifier = 8 * (112 * 10 + 10)
+    kernels = {"stem": 9 * 3 * 24, "static": 9 * 24 * 36 + 9 * 36 * 36}
+    mixed = 9 * (36 * 108 + 108 * 108 + 108 * 144 + 144 * 144)
+    norms = 2 * (24 + 2 * (36 + 108 + 144))
+    routers = (36 + 1 + 108 + 1 + 144 + 1) * 8
+    router_norms = 2 * (36 + 108 + 144)
+    classifier = 8 * (144 * 10 + 10)
     wanted = sum(kernels.values()) + 8 * mixed + norms + routers + router_norms + classifier
     model = create_model("condconv_small")
     assert sum(value.size for _, value in tree_flatten(model.trainable_parameters())) == wanted
@@ -84,25 +62,13 @@ def test_parameters_are_those_counted_by_hand():
 @pytest.mark.parametrize("size", [28, 29, 32, 47, 64])
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("experts", [None, 1, 4])
-@pytest.mark.parametrize("downsampling", ["stride", "pool"])
-def test_sizes_channels_and_experts(size, channels, experts, downsampling):
-    options = {"num_experts": experts, "in_channels": channels, "downsampling": downsampling}
-    model = create_model("condconv_small", num_classes=7, width=8, **options)
+def test_sizes_channels_and_experts(size, channels, experts):
+    model = create_model("condconv_small", num_classes=7, num_experts=experts, in_channels=channels, width=8)
     assert model.eval()(mx.zeros((2, size, size, channels))).shape == (2, 7)
 
 
 def test_one_router_a_block_shared_by_its_convolutions():
     model = create_model("condconv_small", width=8)
-    result = trace(model, np.zeros((2, 32, 32, 3), np.float32))
-    assert [(router.name, router.layers) for router in result.routers] == [
-        ("blocks.1.router", ["blocks.1.conv1", "blocks.1.conv2", "blocks.1.shortcut"]),
-        ("blocks.2.router", ["blocks.2.conv1", "blocks.2.conv2"]),
-        ("classifier.router", ["classifier"]),
-    ]
-
-
-def test_routers_where_images_are_pooled():
-    model = create_model("condconv_small", width=8, downsampling="pool")
     result = trace(model, np.zeros((2, 32, 32, 3), np.float32))
     assert [(router.name, router.layers) for router in result.routers] == [
         ("blocks.1.router", ["blocks.1.conv1", "blocks.1.conv2"]),
@@ -116,11 +82,8 @@ def test_static_twin_has_no_routers():
     assert trace(model, np.zeros((2, 32, 32, 3), np.float32)).routers == []
 
 
-@pytest.mark.parametrize("downsampling", ["stride", "pool"])
-def test_all_experts_alike_and_weights_that_sum_to_one_give_the_static_twin(downsampling):
-    twin, model = (
-        create_model("condconv_small", num_experts=experts, width=8, downsampling=downsampling) for experts in (None, 8)
-    )
+def test_all_experts_alike_and_weights_that_sum_to_one_give_the_static_twin():
+    twin, model = (create_model("condconv_small", num_experts=experts, width=8) for experts in (None, 8))
     source = dict(tree_flatten(twin.parameters()))
     arrays = []
     for name, value in tree_flatten(model.parameters()):
@@ -146,7 +109,6 @@ def test_names_and_settings():
         "in_channels": 3,
         "width": 8,
         "router_dropout": 0.0,
-        "downsampling": "stride",
         "channels": None,
         "conditional_from": 1,
         "routing": "sigmoid",
@@ -172,17 +134,17 @@ def test_softmax_routing_and_its_dropout_in_every_router():
 def test_separate_routers_are_one_a_layer_on_its_own_input():
     model = create_model("condconv_small", width=4, separate_routers=True)
     result = trace(model, np.zeros((2, 32, 32, 3), np.float32))
-    layers = [f"blocks.{layer}" for layer in ("1.conv1", "1.conv2", "1.shortcut", "2.conv1", "2.conv2")]
+    layers = [f"blocks.{layer}" for layer in ("1.conv1", "1.conv2", "2.conv1", "2.conv2")]
     assert sorted(router.name for router in result.routers) == [f"{name}.router" for name in (*layers, "classifier")]
     assert all(router.layers == [router.name.removesuffix(".router")] for router in result.routers)
-    assert model.blocks[1].conv2.router.linear.weight.shape == (8, 16)
+    assert model.blocks[1].conv2.router.linear.weight.shape == (8, 18)
 
 
 def test_channels_of_the_blocks():
     model = create_model("condconv_small", num_experts=None, width=4, channels=[9, 17, 18])
     assert model(mx.zeros((2, 28, 28, 3))).shape == (2, 10)
     assert [block.conv2.weight.shape[0] for block in model.blocks] == [9, 17, 18]
-    same = create_model("condconv_small", width=4, channels=(8, 16, 16))
+    same = create_model("condconv_small", width=4, channels=(6, 18, 24))
     shapes = [
         [value.shape for _, value in tree_flatten(m.parameters())]
         for m in (same, create_model("condconv_small", width=4))
@@ -199,7 +161,6 @@ def test_channels_of_the_blocks():
         {"channels": [8, 16]},
         {"channels": [8, 16, 0]},
         {"routing": "hard"},
-        {"downsampling": "mean"},
     ],
 )
 def test_settings_that_make_no_network(options):
@@ -208,9 +169,8 @@ def test_settings_that_make_no_network(options):
 
 
 @pytest.mark.parametrize("experts", [None, 4])
-@pytest.mark.parametrize("downsampling", ["stride", "pool"])
-def test_exported_for_inference_it_does_the_same(tmp_path, experts, downsampling):
-    model = create_model("condconv_small", width=8, num_experts=experts, downsampling=downsampling).eval()
+def test_exported_for_inference_it_does_the_same(tmp_path, experts):
+    model = create_model("condconv_small", width=8, num_experts=experts).eval()
     x = mx.random.normal((2, 32, 32, 3))
     mx.export_function(str(tmp_path / "model.mlxfn"), lambda x: model(x), x)
     assert np.allclose(np.array(mx.import_function(str(tmp_path / "model.mlxfn"))(x)[0]), np.array(model(x)), atol=1e-5)

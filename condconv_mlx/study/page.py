@@ -94,7 +94,8 @@ def page(recipe: Recipe, source: str, answers: Sequence[Answer]) -> str:
         paper, here = _ABOUT[answer.question]
         missing = f"<p>{answer.missing} of its runs are still to be done.</p>" if answer.missing else ""
         sections.append(
-            f"<section><h2>{plain(_HEADINGS[answer.question])}</h2><p>{plain(paper)}</p><p>{plain(here)}</p>{missing}"
+            f"<section id={answer.question}><h2>{plain(_HEADINGS[answer.question])}</h2>"
+            f"<p>{plain(paper)}</p><p>{plain(here)}</p>{missing}"
             f"{drawn(_charts(answer), script=not sections)}{table(_comparisons(answer)) if answer.comparisons else ''}"
             f"<details><summary>All numbers</summary>{table(_arms(answer))}<small>{_NOTE}</small></details></section>"
         )

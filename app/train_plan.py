@@ -33,7 +33,7 @@ RECIPES = {
     "thorough": Recipe(
         "Thorough",
         "Longer, and with images that vary more, since CondConv over-fits: much as the weights that come along.",
-        {"epochs": 50, "shift": 4, "cutout": 8},
+        {"epochs": 30, "shift": 4, "cutout": 8},
     ),
     "fine-tune": Recipe(
         "Fine-tune",

@@ -33,10 +33,10 @@ def test_the_cases_of_a_model_are_found_without_computing():
     model.blocks[1].conv2.strategy = "loop"
     cases = find_cases(model, mx.zeros((5, 16, 16, 3)))
     assert {what.kernel: count for what, count in cases.items()} == {
-        (16, 3, 3, 8): 1,
-        (16, 1, 1, 8): 1,
-        (16, 3, 3, 16): 2,
-        (10, 1, 1, 16): 1,
+        (18, 3, 3, 6): 1,
+        (24, 3, 3, 18): 1,
+        (24, 3, 3, 24): 1,
+        (10, 1, 1, 24): 1,
     }
     assert all(what.x[0] == 5 and what.experts == 3 and not what.training for what in cases)
     assert model.training

@@ -74,8 +74,8 @@ TRAINING_SHAPE = Shape(64, 16, 64, 64, 3)
 LIVE = {
     "EfficientNet-B0": (INFERENCE_SHAPE, Shape(2, 14, 112, 672, 1)),
     "a usual 3×3 layer": (Shape(1, 16, 64, 64, 3), Shape(8, 16, 64, 64, 3)),
-    "condconv_small, blocks.1": (Shape(1, 16, 56, 112, 3, stride=2), Shape(8, 16, 56, 112, 3, stride=2)),
-    "condconv_small, blocks.2": (Shape(1, 8, 112, 112, 3), Shape(8, 8, 112, 112, 3)),
+    "condconv_small, blocks.1": (Shape(1, 16, 36, 108, 3), Shape(8, 16, 36, 108, 3)),
+    "condconv_small, blocks.2": (Shape(1, 8, 108, 144, 3), Shape(8, 8, 108, 144, 3)),
 }
 
 

@@ -93,7 +93,7 @@ def _optimisation(group: Any) -> None:
     group.add_argument(
         "--decay",
         choices=("all", "kernels"),
-        help="what decays; kernels leaves out biases and norms, as is usual (default: all, as shipped weights)",
+        help="what decays; kernels leaves out biases and norms, as for the shipped weights (default: all)",
     )
     group.add_argument("--clip", type=float, metavar="NORM", help="largest norm of the gradients; 1 is usual")
     group.add_argument(

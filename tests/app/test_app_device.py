@@ -133,7 +133,7 @@ def test_training_is_measured_with_its_own_images(measured: list[int]) -> None:
     press(app, "measure")
     (key,) = engine.turn(kept.load)
     assert key == (LIVE["condconv_small, blocks.2"][1], True)
-    assert "8 images at once, 112→112, 3×3 at 8×8, float32, with all gradients" in texts(app.caption)
+    assert "8 images at once, 108→144, 3×3 at 8×8, float32, with all gradients" in texts(app.caption)
 
 
 def test_what_was_measured_stays_after_a_stop(monkeypatch: pytest.MonkeyPatch, measured: list[int]) -> None:

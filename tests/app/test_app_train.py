@@ -116,14 +116,14 @@ def test_every_setting_of_the_form_reaches_the_command_line(weights: Path, runs:
         app.number_input(key=f"train {name} thorough").set_value(value)
     app = pressed(app.run(), "Start")
     assert not app.exception and not app.error
-    words = "--data mnist --experts none --epochs 50 --batch-size 64 --optimizer adamw --learning-rate 0.003"
+    words = "--data mnist --experts none --epochs 30 --batch-size 64 --optimizer adamw --learning-rate 0.003"
     words += " --ema 0.999 --seed 7 --no-flip --shift 4 --cutout 8 --mixup 0.2"
     assert asked == [[*words.split(), "--out", str(runs / "mnist-static")]]
     # The command line takes them.
     from condconv_mlx.cli import _parser
 
     args = _parser().parse_args(["train", *asked[0]])
-    assert (args.experts, args.flip, args.cutout, args.mixup, args.epochs) == (None, False, 8, 0.2, 50)
+    assert (args.experts, args.flip, args.cutout, args.mixup, args.epochs) == (None, False, 8, 0.2, 30)
 
 
 def test_a_folder_is_looked_at_and_mistakes_are_sentences(

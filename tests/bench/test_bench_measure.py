@@ -255,9 +255,9 @@ def test_memory_of_a_small_network():
 
 def test_mixed_bytes_are_those_of_a_static_twins_layers():
     model = create_model("condconv_small", num_experts=3, width=4, num_classes=5)
-    channels = (8, 16)  # of the second block and the third
-    convolutions = 3 * 3 * (channels[0] + 3 * channels[1]) * channels[1] + channels[0] * channels[1]
-    assert memory.mixed_bytes(model) == 4 * (convolutions + 5 * channels[1])
+    into, second, third = 6, 18, 24  # channels of the blocks
+    convolutions = 3 * 3 * ((into + second) * second + (second + third) * third)
+    assert memory.mixed_bytes(model) == 4 * (convolutions + 5 * third)
 
 
 def test_a_network_and_its_parts():

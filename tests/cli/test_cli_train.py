@@ -209,7 +209,7 @@ def test_the_help_is_in_groups_and_says_what_is_recommended(capsys):
     out = " ".join(capsys.readouterr().out.split())
     for group in ("data and run:", "network:", "optimisation:", "routing:", "augmentation:", "machine:"):
         assert group in out
-    assert "kernels leaves out biases and norms, as is usual (default: all, as shipped weights)" in out
+    assert "kernels leaves out biases and norms, as for the shipped weights (default: all)" in out
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ def test_it_measures_keeps_and_shows(weights, tuning_file, capsys):
     captured = capsys.readouterr()
     for word in ("unfold", "loop", "outputs", "inference", "training", "(default)", "4 experts", str(tuning_file)):
         assert word in captured.out
-    assert "2×8×8×16 → 16, 3×3" in captured.out
+    assert "2×8×8×18 → 24, 3×3" in captured.out
     cases = find_cases(load_model(path), mx.zeros((2, 32, 32, 3)))
     kept = tuned.strategies(str(mx.default_device()))
     assert set(kept) == {case._replace(training=training) for case in cases for training in (True, False)}
@@ -49,7 +49,7 @@ def test_json(weights, tuning_file, capsys):
         assert {*case["milliseconds"], *case["left_out"]} == {*STRATEGIES, "outputs"}
     first = report["totals"][0]
     inference = [case for case in report["cases"] if case["x"][0] == 1 and not case["training"]]
-    assert sum(case["layers"] for case in inference) == 6
+    assert sum(case["layers"] for case in inference) == 5
     assert first["chosen"] == pytest.approx(
         sum(case["layers"] * case["milliseconds"][case["chosen"]] for case in inference)
     )
@@ -59,7 +59,7 @@ def test_an_architecture_by_name(monkeypatch, capsys):
     seen = {}
     monkeypatch.setattr(tuning, "tune", lambda cases: iter(seen.update(cases) or ()))
     assert cli.main(["tune", "--model", "condconv_small", "--batch", "2"]) == 0
-    assert {case.x[:3] for case in seen if case.kernel[1] == 3} == {(2, 16, 16), (2, 8, 8)}
+    assert {case.x[:3] for case in seen if case.kernel[1] == 3} == {(2, 16, 16), (2, 8, 8), (2, 4, 4)}
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_ctrl_c_keeps_what_was_measured(weights, monkeypatch, capsys):
     assert cli.main(["tune", "--model", str(weights / "colour.safetensors"), "--batch", "2", "--json"]) == 130
     captured = capsys.readouterr()
     assert len(json.loads(captured.out)["cases"]) == 3
-    assert "Stopped after 3 of 8 cases" in captured.err
+    assert "Stopped after 3 of 10 cases" in captured.err
     assert len(tuned.read()) == 3
 
 
@@ -141,7 +141,7 @@ def test_clear(weights, capsys):
     assert {case.x[0] for _, case in tuned.read()} == {3}
     capsys.readouterr()
     assert cli.main(["tune", "--clear", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == {"forgotten": 8}
+    assert json.loads(capsys.readouterr().out) == {"forgotten": 10}
     assert tuned.read() == {}
 
 
@@ -152,4 +152,4 @@ def test_doctor_says_how_much_was_measured(weights, monkeypatch, capsys):
     cli.main(["tune", "--model", str(weights / "colour.safetensors"), "--batch", "2"])
     capsys.readouterr()
     assert cli.main(["doctor", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["tuning"]["cases"] == 8
+    assert json.loads(capsys.readouterr().out)["tuning"]["cases"] == 10

@@ -16,7 +16,8 @@ def page(runs: Sequence[Run]) -> str:
         sections.append(f"<h2>Settings that differ</h2>{table(rows)}")
     charts = [*learning(runs), *health(runs)]
     if charts:
-        sections.append(f"<h2>Curves</h2>{drawn([_titled(chart) for chart in charts], script=True)}")
+        every = drawn([_titled(chart) for chart in charts], script=True)
+        sections.append(f"<section id=curves><h2>Curves</h2>{every}</section>")
     if charts and len(runs) == 1:
         sections += [drawn([_titled(experts(runs[0], router))], script=False) for router in routers(runs[0])]
     return document("Training runs", "".join(sections))

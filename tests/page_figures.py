@@ -1,8 +1,9 @@
-"""The charts of a study's page as pictures, light and dark, for the account in weights/study. No test.
+"""The charts of a page of `study` or `runs --html` as pictures, light and dark, for what lies in weights. No test.
 
-CONDCONV_MLX_BROWSER=/usr/bin/chromium python tests/study/study_figures.py runs/study-cifar10/study.html weights/study
+CONDCONV_MLX_BROWSER=/usr/bin/chromium python tests/page_figures.py runs/study-cifar10/study.html weights/study
 """
 
+import math
 import os
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 from playwright.sync_api import sync_playwright
 
 WIDTH = 1000
+MARGIN = 8
 
 
 def main(page_file: Path, folder: Path) -> None:
@@ -20,7 +22,12 @@ def main(page_file: Path, folder: Path) -> None:
             page.goto(page_file.resolve().as_uri())
             page.wait_for_function("() => document.querySelectorAll('.js-plotly-plot .main-svg').length > 0")
             for section in page.locator("section[id]").all():
-                section.locator(".charts").screenshot(path=folder / f"{section.get_attribute('id')}-{scheme}.png")
+                box = section.locator(".charts").bounding_box()
+                assert box
+                clip = {name: math.floor(box[name]) - MARGIN for name in ("x", "y")}
+                clip |= {name: math.ceil(box[name]) + 2 * MARGIN for name in ("width", "height")}
+                path = folder / f"{section.get_attribute('id')}-{scheme}.png"
+                page.screenshot(path=path, full_page=True, clip=clip)
             page.close()
         browser.close()
 

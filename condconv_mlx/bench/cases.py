@@ -119,6 +119,7 @@ RECIPES = (
     Recipe("condconv_small_fashion_mnist", 60_000, 60),
     Recipe("condconv_small_cifar10", 50_000, 200),
     Recipe("condconv_small_static_cifar10", 50_000),
+    Recipe("condconv_small_static_fashion_mnist", 60_000),
 )
 INPUT_SHARE = 0.05  # of a step, at most
 

@@ -160,13 +160,19 @@ _max_pool: Any = mx.custom_function(_maxima)
 
 @_max_pool.vjp
 def _max_pool_gradient(x: mx.array, cotangent: mx.array, output: mx.array) -> mx.array:
-    n, height, width, channels = x.shape
-    is_maximum = _squares(x) == output[:, :, None, :, None]
-    rows = is_maximum[:, :, 0].astype(x.dtype) + is_maximum[:, :, 1]
+    _, height, width, _ = x.shape
+    even = x[:, : height - height % 2, : width - width % 2]
+    # As numbers: `mx.where` takes twice as long as a product.
+    is_maximum = (even == _spread(output)).astype(x.dtype)
+    squares = _squares(is_maximum)
+    rows = squares[:, :, 0] + squares[:, :, 1]
     shared = cotangent / (rows[:, :, :, 0] + rows[:, :, :, 1])
-    spread = mx.where(is_maximum, shared[:, :, None, :, None], mx.array(0, x.dtype))
-    spread = spread.reshape(n, height - height % 2, width - width % 2, channels)
-    return mx.pad(spread, [(0, 0), (0, height % 2), (0, width % 2), (0, 0)])
+    return mx.pad(is_maximum * _spread(shared), [(0, 0), (0, height % 2), (0, width % 2), (0, 0)])
+
+
+def _spread(pooled: mx.array) -> mx.array:
+    """Each value on its square, written out: to broadcast over two axes that are apart takes twice as long."""
+    return mx.repeat(mx.repeat(pooled, 2, axis=2), 2, axis=1)
 
 
 def batch_norm(x: mx.array, weight: mx.array, bias: mx.array, eps: float) -> tuple[mx.array, mx.array, mx.array]:

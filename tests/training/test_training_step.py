@@ -272,7 +272,7 @@ def test_bfloat16_is_near_float32_and_leaves_float32_weights():
     assert {value.dtype for value in named_arrays(half).values()} == {mx.float32}
     for name in ("stem.weight", "blocks.0.conv1.weight", "blocks.1.conv1.weight", "classifier.weight"):
         a, b = mine[2][name].ravel(), wanted[2][name].ravel()
-        # Which of two values is pooled may hang on a rounding.
+        # Roundings add up on the way, and may decide which of two values is the maximum.
         assert a @ b > 0.95 * np.linalg.norm(a) * np.linalg.norm(b), name
     for name, value in named_arrays(exact).items():
         if "running" in name:

@@ -21,6 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import metadata
+from pathlib import Path
 
 # Fedora's libopenblas.so.0 has one thread and libopenblasp many; elsewhere the first name has the threads.
 _OPENBLAS = ("libopenblasp.so.0", "libopenblas.so.0", "libopenblas.so")
@@ -29,6 +30,9 @@ _PACKAGES = {
     "dnf": "sudo dnf install openblas-threads",
     "pacman": "sudo pacman -S openblas",
 }
+# What OpenBLAS computes with where it does not know the processor, and what it would for its instructions.
+_UNKNOWN = "Prescott"
+_CORES = {"SkylakeX": {"avx512f", "avx512bw", "avx512dq", "avx512vl", "fma"}, "Haswell": {"avx2", "fma"}}
 # malloc.h: (parameter, value). One arena, no block too large for the heap, nothing handed back to the kernel.
 _MALLOPT = {"M_ARENA_MAX": (-8, 1), "M_MMAP_THRESHOLD": (-3, 2**30), "M_TRIM_THRESHOLD": (-1, 2**31 - 1)}
 _M_MMAP_MAX = (-4, 0)
@@ -68,8 +72,9 @@ def tune_process(split: bool = True) -> CpuStatus:
 
     On Linux it puts OpenBLAS, if the system has it, in the place of the reference BLAS that MLX bundles (about 20 times
     as fast), and lets glibc keep freed memory (arrays are written about 8 times as fast). Both hold for the whole
-    process, and OpenBLAS is only taken before `mlx.core` is first imported. On macOS, where MLX uses Accelerate, and on
-    other C libraries than glibc, what does not apply is left out.
+    process, and OpenBLAS is only taken before `mlx.core` is first imported. Where OpenBLAS does not know the processor
+    and takes it for one without AVX, it is told better, unless OPENBLAS_CORETYPE is set. On macOS, where MLX uses
+    Accelerate, and on other C libraries than glibc, what does not apply is left out.
 
     Args:
         split: whether our layers compute in parts, one for each core up to four, with one thread for OpenBLAS. A
@@ -86,7 +91,7 @@ def tune_process(split: bool = True) -> CpuStatus:
             name = _find_openblas()
             if name and _openblas() is None and "mlx.core" not in sys.modules:
                 # Ahead of the BLAS that MLX brings along, for every library loaded from here on.
-                ctypes.CDLL(name, ctypes.RTLD_GLOBAL)
+                _use_newer_instructions(ctypes.CDLL(name, ctypes.RTLD_GLOBAL))
             _status = _describe(memory_kept=_keep_memory(), split=split)
             if _status.parts > 1:
                 set_blas_threads(1)
@@ -195,9 +200,9 @@ def _openblas_version() -> str | None:
     openblas = _openblas()
     if openblas is None:
         return None
-    openblas.openblas_get_config.restype = openblas.openblas_get_corename.restype = ctypes.c_char_p
+    openblas.openblas_get_config.restype = ctypes.c_char_p
     version = " ".join(openblas.openblas_get_config().decode().split()[:2])
-    return f"{version} for {openblas.openblas_get_corename().decode()}"
+    return f"{version} for {_core(openblas)}"
 
 
 def _find_openblas() -> str | None:
@@ -209,6 +214,38 @@ def _find_openblas() -> str | None:
         except OSError:
             continue
     return None
+
+
+def _use_newer_instructions(openblas: ctypes.CDLL) -> None:
+    """Let OpenBLAS use the processor's AVX where it takes the processor for one that has none. Before any product.
+
+    Up to 0.3.24 it does so with all of Intel's that are newer than itself (OpenBLAS issue 4267), such as the 0.3.21 of
+    Debian 12 with a Core of the 13th generation.
+    """
+    if "OPENBLAS_CORETYPE" in os.environ or _core(openblas) != _UNKNOWN:
+        return
+    core = next((name for name, needed in _CORES.items() if needed <= _instructions()), None)
+    if core and hasattr(openblas, "gotoblas_dynamic_init") and hasattr(openblas, "gotoblas_dynamic_quit"):
+        os.environ["OPENBLAS_CORETYPE"] = core
+        openblas.gotoblas_dynamic_quit()
+        openblas.gotoblas_dynamic_init()
+        del os.environ["OPENBLAS_CORETYPE"]
+
+
+def _core(openblas: ctypes.CDLL) -> str:
+    """Whose instructions OpenBLAS uses."""
+    openblas.openblas_get_corename.restype = ctypes.c_char_p
+    name: bytes = openblas.openblas_get_corename()
+    return name.decode()
+
+
+def _instructions() -> set[str]:
+    """What the processor can do, in the names of Linux; empty where that is not told."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return set()
+    return next((set(line.split()) for line in lines if line.startswith("flags")), set())
 
 
 def _keep_memory() -> bool:

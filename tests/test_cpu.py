@@ -77,6 +77,33 @@ print(cpu.parts())
         assert threads == cores
 
 
+@linux_only
+@pytest.mark.skipif(not cpu._find_openblas(), reason="no OpenBLAS here")
+@pytest.mark.skipif("avx2" not in cpu._instructions(), reason="this processor has nothing newer")
+def test_a_processor_that_openblas_does_not_know_is_used_in_full():
+    code = """
+import os
+from condconv_mlx import cpu
+cpu._find_openblas()  # loads it, with the core of the environment
+if {forget}:
+    del os.environ["OPENBLAS_CORETYPE"]
+print(cpu.tune_process().blas, os.environ.get("OPENBLAS_CORETYPE"))
+import mlx.core as mx
+a = mx.random.normal((257, 300))
+wanted = (a[:, None].astype(mx.float32) * a[None]).sum(axis=2)
+print(float(mx.abs(a @ a.T - wanted).max()) < 1e-3)
+"""
+    told, right = python(code.format(forget=True), OPENBLAS_CORETYPE="Prescott").splitlines()
+    core, environment = told.split()[-2:]
+    assert core in cpu._CORES
+    assert cpu._CORES[core] <= cpu._instructions()
+    assert (environment, right) == ("None", "True")
+    # What the user says counts.
+    told, right = python(code.format(forget=False), OPENBLAS_CORETYPE="Prescott").splitlines()
+    assert told.split()[-2:] == ["Prescott", "Prescott"]
+    assert right == "True"
+
+
 @pytest.mark.parametrize(("allowed", "blas", "wanted"), [(2, 2, 2), (8, 8, 4), (8, 3, 3), (3, 8, 3), (1, 1, 1)])
 def test_parts_are_the_cores_that_both_the_system_and_openblas_grant(monkeypatch, allowed, blas, wanted):
     threads = [blas]

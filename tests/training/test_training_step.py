@@ -262,7 +262,7 @@ def test_only_a_network_with_blocks_can_recompute_them():
         pass
 
 
-def test_bfloat16_is_near_float32_and_leaves_float32_weights():
+def test_bfloat16_loses_what_its_roundings_must_and_leaves_float32_weights(monkeypatch):
     images, labels = batch()
     exact, half = fresh(), fresh()
     wanted = one_step(exact, [(images, labels)])
@@ -270,13 +270,23 @@ def test_bfloat16_is_near_float32_and_leaves_float32_weights():
         mine = one_step(half, [(images, labels)], TrainingSettings(label_smoothing=0.0, precision="bfloat16"))
     assert mine[0] != wanted[0] and mine[0] == pytest.approx(wanted[0], rel=0.02)
     assert {value.dtype for value in named_arrays(half).values()} == {mx.float32}
+
+    def rounded(x):  # as a number; the gradient goes through
+        return x + mx.stop_gradient(x.astype(mx.bfloat16).astype(mx.float32) - x)
+
+    # float32, but what goes into layers and comes out is rounded. Roundings add up, and decide which of several values
+    # is the maximum.
+    for layer in (Conv2d, CondConv2d, BatchNorm):
+        call = layer.__call__
+        monkeypatch.setattr(layer, "__call__", lambda self, x, *rest, call=call: rounded(call(self, rounded(x), *rest)))
+    least = one_step(fresh(), [(images, labels)])
+
+    def error(gradient, name):
+        a, b = gradient[2][name].ravel(), wanted[2][name].ravel()
+        return 1 - a @ b / (np.linalg.norm(a) * np.linalg.norm(b))
+
     for name in ("stem.weight", "blocks.0.conv1.weight", "blocks.1.conv1.weight", "classifier.weight"):
-        a, b = mine[2][name].ravel(), wanted[2][name].ravel()
-        # Roundings add up on the way, and may decide which of two values is the maximum.
-        assert a @ b > 0.95 * np.linalg.norm(a) * np.linalg.norm(b), name
-    for name, value in named_arrays(exact).items():
-        if "running" in name:
-            assert np.allclose(np.array(value), np.array(named_arrays(half)[name]), rtol=0.05, atol=0.02), name
+        assert error(mine, name) < 2 * error(least, name) + 0.001, name
 
 
 def test_the_moving_average_follows_every_array():

@@ -5,6 +5,7 @@ from typing import Any
 import streamlit as st
 
 from condconv_mlx.app.train_plan import RECIPES, USUAL
+from condconv_mlx.data import FILES
 from condconv_mlx.models.condconv_small import Settings
 
 PIXELS = range(8, 1025)
@@ -25,7 +26,8 @@ def advanced(recipe: str, data: str, network: dict[str, Any]) -> dict[str, Any]:
 
     def number(label: str, name: str, least: float, most: float, step: float, **options: Any) -> Any:
         first = usual[name] if name in usual else None
-        return st.number_input(label, least, most, first, step, key=f"train {name} {recipe}", **KEEP, **options)
+        key = f"train {name} {recipe}" + options.pop("case", "")
+        return st.number_input(label, least, most, first, step, key=key, **KEEP, **options)
 
     def choice(label: str, name: str, values: dict[str, str], **options: Any) -> str:
         return st.selectbox(
@@ -58,6 +60,25 @@ def advanced(recipe: str, data: str, network: dict[str, Any]) -> dict[str, Any]:
                 help="At its peak.",
             )
             chosen["schedule"] = choice("Schedule", "schedule", {"cosine": "Cosine", "one-cycle": "One cycle"})
+            if chosen["schedule"] == "cosine":
+                chosen["warmup"] = number(
+                    "Warm-up, in epochs", "warmup", 0.0, 100.0, 0.5, help="In which the learning rate rises."
+                )
+            if chosen["optimizer"] == "adamw":
+                usual["weight_decay"] = None
+            chosen["weight_decay"] = number(
+                "Weight decay",
+                "weight_decay",
+                0.0,
+                1.0,
+                0.0005,
+                case=f" {chosen['optimizer']}",
+                format="%g",
+                placeholder=f"{5e-4 if chosen['optimizer'] == 'sgd' else 0.05:g}",
+            )
+            chosen["decay"] = choice(
+                "What decays", "decay", {"all": "All weights", "kernels": "Kernels, not biases and norms"}
+            )
             chosen["label_smoothing"] = number("Label smoothing", "label_smoothing", 0.0, 0.9, 0.05)
             chosen["clip"] = number("Clip gradients to", "clip", 0.0, 100.0, 0.5, help="0 is off, 1 is usual.")
             chosen["ema"] = number(
@@ -129,6 +150,13 @@ def advanced(recipe: str, data: str, network: dict[str, Any]) -> dict[str, Any]:
             chosen["cutmix"] = number(
                 "Paste parts of others", "cutmix", 0.0, 5.0, 0.1, help="CutMix: 0 is off, 1 is usual."
             )
+            chosen["jitter"] = number(
+                "Vary brightness and colours", "jitter", 0.0, 1.0, 0.1, help="By up to this share; 0 is off."
+            )
+            if data.startswith("folder:") or FILES[data].shape[-1] == 3:
+                chosen["hue"] = number(
+                    "Turn hues", "hue", 0.0, 0.5, 0.05, help="By up to this share of a turn; 0 is off."
+                )
             chosen["policy"] = number(
                 "Random operations", "policy", 0, 4, 1, help="RandAugment: how many for each image; 0 is off."
             )

@@ -32,8 +32,8 @@ RECIPES = {
     "quick": Recipe("Quick", "A first look, in a few passes over the images.", {"epochs": 5}),
     "thorough": Recipe(
         "Thorough",
-        "Longer, and with images that vary more, since CondConv over-fits: much as the weights that come along.",
-        {"epochs": 30, "shift": 4, "cutout": 8},
+        "Longer, and with images that vary more, since CondConv over-fits: as the weights that come along.",
+        {"epochs": 30, "warmup": 2.0, "weight_decay": 0.001, "decay": "kernels", "shift": 4, "cutout": 8},
     ),
     "fine-tune": Recipe(
         "Fine-tune",

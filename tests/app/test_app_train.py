@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import re
 import shutil
 import sys
 import time
@@ -96,6 +97,12 @@ def test_start_begins_one_run_and_shows_it(weights: Path, runs: Path, asked: lis
     assert len(asked) == 1 and [each.name for each in runs.iterdir()] == ["cifar10-8-experts"]
 
 
+def command(app: Any) -> str:
+    """The options that the form shows, from the data on and without the folder."""
+    shown = next(block.value for block in app.code if "--data" in block.value)
+    return shown.split("--data ")[1].split(" --out ")[0]
+
+
 def test_two_tabs_start_the_same_name(weights: Path, runs: Path, asked: list) -> None:
     tabs = [open_app("train"), open_app("train")]
     for tab in tabs:
@@ -117,13 +124,31 @@ def test_every_setting_of_the_form_reaches_the_command_line(weights: Path, runs:
     app = pressed(app.run(), "Start")
     assert not app.exception and not app.error
     words = "--data mnist --experts none --epochs 30 --batch-size 64 --optimizer adamw --learning-rate 0.003"
-    words += " --ema 0.999 --seed 7 --no-flip --shift 4 --cutout 8 --mixup 0.2"
+    words += " --warmup 2 --decay kernels --ema 0.999 --seed 7 --no-flip --shift 4 --cutout 8 --mixup 0.2"
     assert asked == [[*words.split(), "--out", str(runs / "mnist-static")]]
     # The command line takes them.
     from condconv_mlx.cli import _parser
 
     args = _parser().parse_args(["train", *asked[0]])
     assert (args.experts, args.flip, args.cutout, args.mixup, args.epochs) == (None, False, 8, 0.2, 30)
+
+
+def test_thorough_is_the_recipe_of_the_shipped_weights(weights: Path, runs: Path, asked: list) -> None:
+    app = open_app("train")
+    app.button_group(key="recipe").set_value("thorough").run()
+    card = (Path(train_plan.__file__).parents[1] / "weights" / "condconv_small_cifar10.md").read_text()
+    words = re.search(r"`condconv-mlx train --data folder:cifar10 (.*?)`", card)
+    assert words and sorted(words[1].split()) == sorted(command(app).split()[1:])
+    app.number_input(key="train jitter thorough").set_value(0.2)
+    app.number_input(key="train hue thorough").set_value(0.1)
+    app.number_input(key="train weight_decay thorough sgd").set_value(0.002).run()
+    assert "--weight-decay 0.002" in command(app) and "--jitter 0.2 --hue 0.1" in command(app)
+    # It is another optimizer's number, and there is no warm-up in one cycle.
+    app.selectbox(key="train optimizer thorough").set_value("adamw")
+    app.selectbox(key="train schedule thorough").set_value("one-cycle").run()
+    assert "--weight-decay" not in command(app) and "--warmup" not in command(app)
+    app.selectbox(key="train on").set_value("fashion_mnist").run()
+    assert "--jitter" in command(app) and "--hue" not in command(app)
 
 
 def test_a_folder_is_looked_at_and_mistakes_are_sentences(

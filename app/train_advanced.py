@@ -93,11 +93,10 @@ def advanced(recipe: str, data: str, network: dict[str, Any]) -> dict[str, Any]:
             chosen["seed"] = number("Seed", "seed", 0, 2**31 - 1, 1)
         with routing:
             st.markdown("**Network and routing**")
-            if small and network["experts"]:
+            if not starts and network["experts"]:
                 chosen["routing"] = choice(
                     "Routing weights", "routing", {"sigmoid": "Sigmoid, the paper's", "softmax": "Softmax"}
                 )
-            if not starts and network["experts"]:
                 chosen["router_dropout"] = number(
                     "Routing dropout",
                     "router_dropout",

@@ -37,7 +37,7 @@ class Settings:
 
     Attributes:
         small_images: for images of about 32 pixels; the stem then has stride 1 instead of 2.
-        same_padding, norm_eps, router_dropout: see `condconv_mlx.models.parts.Style`.
+        same_padding, norm_eps, router_dropout, routing: see `condconv_mlx.models.parts.Style`.
     """
 
     num_classes: int = 1000
@@ -47,6 +47,7 @@ class Settings:
     same_padding: bool = True
     norm_eps: float = 1e-3
     router_dropout: float = 0.0
+    routing: str = "sigmoid"
 
 
 class EfficientNet(nn.Module):
@@ -54,7 +55,7 @@ class EfficientNet(nn.Module):
 
     def __init__(self, settings: Settings, stages: Sequence[Stage]):
         super().__init__()
-        style = Style(SiLU, settings.same_padding, settings.norm_eps, settings.router_dropout)
+        style = Style(SiLU, settings.same_padding, settings.norm_eps, settings.router_dropout, settings.routing)
         self.activation = style.activation()
         self.stem = style.conv(settings.in_channels, STEM, 3, stride=1 if settings.small_images else 2)
         self.norm = style.norm(STEM)

@@ -35,7 +35,7 @@ class Settings:
     Attributes:
         width: what all channels are multiplied by, 0.25 to 1.
         small_images: for images of about 32 pixels; the stem then has stride 1 instead of 2.
-        same_padding, norm_eps, router_dropout: see `condconv_mlx.models.parts.Style`.
+        same_padding, norm_eps, router_dropout, routing: see `condconv_mlx.models.parts.Style`.
     """
 
     num_classes: int = 1000
@@ -46,6 +46,7 @@ class Settings:
     same_padding: bool = False
     norm_eps: float = 1e-5
     router_dropout: float = 0.0
+    routing: str = "sigmoid"
 
 
 class Block(nn.Module):
@@ -72,7 +73,7 @@ class MobileNetV1(nn.Module):
 
     def __init__(self, settings: Settings):
         super().__init__()
-        style = Style(ReLU6, settings.same_padding, settings.norm_eps, settings.router_dropout)
+        style = Style(ReLU6, settings.same_padding, settings.norm_eps, settings.router_dropout, settings.routing)
         channels = round_channels(32 * settings.width)
         self.stem = style.conv(settings.in_channels, channels, 3, stride=1 if settings.small_images else 2)
         self.norm = style.norm(channels)

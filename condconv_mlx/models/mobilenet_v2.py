@@ -28,7 +28,7 @@ class Settings:
 
     Attributes:
         small_images: for images of about 32 pixels; the stem then has stride 1 instead of 2.
-        same_padding, norm_eps, router_dropout: see `condconv_mlx.models.parts.Style`.
+        same_padding, norm_eps, router_dropout, routing: see `condconv_mlx.models.parts.Style`.
     """
 
     num_classes: int = 1000
@@ -38,6 +38,7 @@ class Settings:
     same_padding: bool = False
     norm_eps: float = 1e-5
     router_dropout: float = 0.0
+    routing: str = "sigmoid"
 
 
 class MobileNetV2(nn.Module):
@@ -45,7 +46,7 @@ class MobileNetV2(nn.Module):
 
     def __init__(self, settings: Settings):
         super().__init__()
-        style = Style(ReLU6, settings.same_padding, settings.norm_eps, settings.router_dropout)
+        style = Style(ReLU6, settings.same_padding, settings.norm_eps, settings.router_dropout, settings.routing)
         experts = settings.num_experts
         self.activation = style.activation()
         self.stem = style.conv(settings.in_channels, STEM, 3, stride=1 if settings.small_images else 2)

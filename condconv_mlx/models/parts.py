@@ -20,12 +20,14 @@ class Style:
         same_padding: TensorFlow's `"same"`, which pads an odd pixel after; else kernel_size // 2 on every side.
         norm_eps: epsilon of batch normalisation.
         router_dropout: probability with which a routing weight is dropped in training.
+        routing: what makes routing weights of a router's numbers, `"sigmoid"` or `"softmax"`.
     """
 
     activation: Callable[[], nn.Module]
     same_padding: bool
     norm_eps: float
     router_dropout: float = 0.0
+    routing: str = "sigmoid"
 
     def conv(
         self,
@@ -58,8 +60,8 @@ class Style:
         return BatchNorm(channels, eps=self.norm_eps)
 
     def router(self, in_channels: int, num_experts: int) -> Router:
-        """The paper's router."""
-        return Router(in_channels, num_experts, dropout=self.router_dropout)
+        """The paper's router, or with softmax that of Dynamic Convolution."""
+        return Router(in_channels, num_experts, self.routing, dropout=self.router_dropout)
 
     def classifier(self, in_channels: int, num_classes: int, num_experts: int | None) -> nn.Module:
         """A fully connected layer: static, or one with experts and a router of its own."""

@@ -24,7 +24,7 @@ class Settings:
 
     Attributes:
         small_images: for images of about 32 pixels; the stem is then 3×3 without stride, and no pooling follows it.
-        same_padding, norm_eps, router_dropout: see `condconv_mlx.models.parts.Style`.
+        same_padding, norm_eps, router_dropout, routing: see `condconv_mlx.models.parts.Style`.
     """
 
     num_classes: int = 1000
@@ -34,6 +34,7 @@ class Settings:
     same_padding: bool = False
     norm_eps: float = 1e-5
     router_dropout: float = 0.0
+    routing: str = "sigmoid"
 
 
 class Bottleneck(nn.Module):
@@ -73,7 +74,7 @@ class ResNet50(nn.Module):
 
     def __init__(self, settings: Settings):
         super().__init__()
-        style = Style(ReLU, settings.same_padding, settings.norm_eps, settings.router_dropout)
+        style = Style(ReLU, settings.same_padding, settings.norm_eps, settings.router_dropout, settings.routing)
         small = settings.small_images
         self.stem = style.conv(settings.in_channels, STEM, 3 if small else 7, stride=1 if small else 2)
         self.norm = style.norm(STEM)

@@ -135,7 +135,7 @@ def test_a_trained_network_gets_new_classes(weights, pictures, tmp_path, capsys)
         (["--routing", "softmax", "--temperature", "30"], 2, "belong together"),
         (["--accumulate", "3", "--batch-size", "8"], 2, "cannot be divided into 3 parts"),
         (["--mixup", "-1"], 2, "mixup must be"),
-        (["--model", "resnet50", "--routing", "softmax"], 1, "no such setting"),
+        (["--model", "resnet50", "--width", "8"], 1, "no such setting"),
     ],
 )
 def test_mistakes_with_newer_options(weights, pictures, tmp_path, capsys, monkeypatch, arguments, status, says):

@@ -123,6 +123,19 @@ def test_widths_of_mobilenet_v1(width, madds, parameters):
     assert abs(counted.madds / 1e6 - madds) <= 0.01 * madds and round(counted.params / 1e6, 1) == parameters
 
 
+@pytest.mark.parametrize("name", ROUTED)
+def test_softmax_routing_in_every_router(name, tmp_path):
+    model = create_model(name, num_experts=3, routing="softmax", router_dropout=0.2)
+    x = mx.random.normal((2, 32, 32, 3))
+    weights = [router.weights for router in trace(model, x).routers]
+    assert len(weights) == len(ROUTED[name])
+    # A sigmoid's add up to about one and a half.
+    assert all(np.allclose(each.sum(axis=1), 1, atol=1e-5) for each in weights)
+    save_model(model, tmp_path / "model.safetensors", dtype=mx.float32)
+    again = load_model(tmp_path / "model.safetensors")
+    assert again.config["routing"] == "softmax" and mx.array_equal(again(x), model.eval()(x))
+
+
 def test_same_padding_and_epsilon():
     tensorflow = create_model("mobilenet_v2", num_experts=2, same_padding=True, norm_eps=1e-3)
     assert tensorflow.stem.padding == "same" and tensorflow.blocks[8].depthwise.padding == "same"

@@ -62,7 +62,7 @@ def advanced(recipe: str, data: str, network: dict[str, Any]) -> dict[str, Any]:
             chosen["schedule"] = choice("Schedule", "schedule", {"cosine": "Cosine", "one-cycle": "One cycle"})
             if chosen["schedule"] == "cosine":
                 chosen["warmup"] = number(
-                    "Warm-up, in epochs", "warmup", 0.0, 100.0, 0.5, help="In which the learning rate rises."
+                    "Warm-up", "warmup", 0.0, 100.0, 0.5, help="How many epochs the learning rate rises first."
                 )
             if chosen["optimizer"] == "adamw":
                 usual["weight_decay"] = None

@@ -64,12 +64,14 @@ def choose(runs: list[Run]) -> list[Run]:
     else:
         st.session_state["runs"] = [path for path in st.session_state["runs"] if path in by_path]
 
-    def label(path: str) -> str:
-        run = by_path[path]
-        return f"{run.name} · {STATES[run.status.state][0]}" if run.under_way else run.name
-
     paths = st.multiselect(
-        "Runs to look at", list(by_path), format_func=label, key="runs", max_selections=MOST, placeholder="Choose runs"
+        "Runs to look at",
+        list(by_path),
+        # Without its state: the browser says by their labels which are chosen, and a changed one would be lost.
+        format_func=lambda path: by_path[path].name,
+        key="runs",
+        max_selections=MOST,
+        placeholder="Choose runs",
     )
     address.put(runs=",".join(quote(path, safe="/") for path in paths) or None)
     return [by_path[path] for path in paths]

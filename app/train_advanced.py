@@ -24,9 +24,9 @@ def advanced(recipe: str, data: str, network: dict[str, Any]) -> dict[str, Any]:
     starts, small = "start" in network, network.get("model") == USUAL["model"]
     usual = USUAL | RECIPES[recipe].options | ({"flip": False} if data == "mnist" else {})
 
-    def number(label: str, name: str, least: float, most: float, step: float, **options: Any) -> Any:
+    def number(label: str, name: str, least: float, most: float, step: float, case: str = "", **options: Any) -> Any:
         first = usual[name] if name in usual else None
-        key = f"train {name} {recipe}" + options.pop("case", "")
+        key = f"train {name} {recipe}{case}"
         return st.number_input(label, least, most, first, step, key=key, **KEEP, **options)
 
     def choice(label: str, name: str, values: dict[str, str], **options: Any) -> str:
@@ -48,7 +48,7 @@ def advanced(recipe: str, data: str, network: dict[str, Any]) -> dict[str, Any]:
             chosen["batch_size"] = number("Batch size", "batch_size", 2, 4096, 1, help="Images a step.")
             chosen["optimizer"] = choice("Optimizer", "optimizer", {"sgd": "SGD, Nesterov momentum", "adamw": "AdamW"})
             tenth = 10 if starts else 1
-            peak = 0.1 if chosen["optimizer"] == "sgd" else 0.002
+            peak, decay = (0.1, 5e-4) if chosen["optimizer"] == "sgd" else (0.002, 0.05)
             chosen["learning_rate"] = number(
                 "Learning rate",
                 "learning_rate",
@@ -74,7 +74,7 @@ def advanced(recipe: str, data: str, network: dict[str, Any]) -> dict[str, Any]:
                 0.0005,
                 case=f" {chosen['optimizer']}",
                 format="%g",
-                placeholder=f"{5e-4 if chosen['optimizer'] == 'sgd' else 0.05:g}",
+                placeholder=f"{decay:g}",
             )
             chosen["decay"] = choice(
                 "What decays", "decay", {"all": "All weights", "kernels": "Kernels, not biases and norms"}

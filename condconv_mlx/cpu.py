@@ -224,7 +224,8 @@ def _use_newer_instructions(openblas: ctypes.CDLL) -> None:
     """
     if "OPENBLAS_CORETYPE" in os.environ or _core(openblas) != _UNKNOWN:
         return
-    core = next((name for name, needed in _CORES.items() if needed <= _instructions()), None)
+    able = _instructions()
+    core = next((name for name, needed in _CORES.items() if needed <= able), None)
     if core and hasattr(openblas, "gotoblas_dynamic_init") and hasattr(openblas, "gotoblas_dynamic_quit"):
         os.environ["OPENBLAS_CORETYPE"] = core
         openblas.gotoblas_dynamic_quit()

@@ -156,7 +156,7 @@ def _settings(path: Path) -> dict[str, Any] | None:
         settings = {"data": content["data"], "model": content["config"]["name"]}
         settings |= {f"model.{name}": value for name, value in content["config"].items() if name != "name"}
         settings |= {f"training.{name}": value for name, value in content["training"].items()}
-        return settings | ({"pretrained": content["pretrained"]} if content.get("pretrained") else {})
+        return settings | {f"pretrained.{name}": value for name, value in (content.get("pretrained") or {}).items()}
     except (CheckpointError, KeyError, TypeError, AttributeError):
         return None
 

@@ -1,6 +1,7 @@
 """Runs are found, described, compared and deleted."""
 
 import fcntl
+import json
 
 import pytest
 from runs_material import make_run
@@ -83,6 +84,15 @@ def test_settings_that_differ(folder):
         "training.seed": [0, 1],
     }
     assert differing(find_runs(folder)[:1]) == {}
+
+
+def test_of_trained_networks_to_begin_with_only_the_names_differ(folder):
+    for name, start in (("one", "birds"), ("old/two", "bees")):
+        path = folder / name / "settings.json"
+        settings = json.loads(path.read_text())
+        path.write_text(json.dumps(settings | {"pretrained": {"from": start, "input": {"size": 28, "channels": 1}}}))
+    differ = differing(chosen(find_runs(folder), ["one", "old/two"]))
+    assert {name: row for name, row in differ.items() if "pretrained" in name} == {"pretrained.from": ["birds", "bees"]}
 
 
 def test_deleting_takes_what_training_wrote(folder):

@@ -13,6 +13,7 @@ import mlx.core as mx
 from condconv_mlx.functional.defaults import Case, default
 from condconv_mlx.functional.geometry import Geometry, Padding, padding_pairs, pair
 from condconv_mlx.functional.gradients import with_gradients
+from condconv_mlx.functional.patches import pad
 from condconv_mlx.functional.splitting import FORWARD, convolve, multiplications
 from condconv_mlx.functional.streams import parts, piecewise
 
@@ -160,9 +161,9 @@ _max_pool: Any = mx.custom_function(_maxima)
 
 @_max_pool.vjp
 def _max_pool_gradient(x: mx.array, cotangent: mx.array, output: mx.array) -> mx.array:
-    n, height, width, channels = x.shape
-    rows, columns = height // 2, width // 2
-    pairs = x[:, : 2 * rows, : 2 * columns].reshape(n, rows, 2, 2 * columns, channels)
+    squares = _squares(x)
+    n, rows, _, columns, _, channels = squares.shape
+    pairs = squares.reshape(n, rows, 2, 2 * columns, channels)
     is_maximum = mx.stop_gradient(pairs == mx.repeat(output, 2, axis=2)[:, :, None])
     # Counted as bytes, and made numbers by the product: `mx.where` takes seven times as long as that.
     number = is_maximum.view(mx.uint8)
@@ -171,7 +172,7 @@ def _max_pool_gradient(x: mx.array, cotangent: mx.array, output: mx.array) -> mx
     # Columns are written out twice, rows are not: to broadcast over two axes that are apart takes twice as long.
     gradient = is_maximum * mx.repeat(shared, 2, axis=2)[:, :, None]
     gradient = gradient.reshape(n, 2 * rows, 2 * columns, channels)
-    return mx.pad(gradient, [(0, 0), (0, height % 2), (0, width % 2), (0, 0)])
+    return pad(gradient, ((0, x.shape[1] % 2), (0, x.shape[2] % 2)))
 
 
 def batch_norm(x: mx.array, weight: mx.array, bias: mx.array, eps: float) -> tuple[mx.array, mx.array, mx.array]:

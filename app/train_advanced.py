@@ -5,10 +5,12 @@ from typing import Any
 import streamlit as st
 
 from condconv_mlx.app.train_plan import RECIPES, USUAL
+from condconv_mlx.cli.training_arguments import RATES
 from condconv_mlx.data import FILES
 from condconv_mlx.models.condconv_small import Settings
 
 PIXELS = range(8, 1025)
+OPTIMIZERS = {"sgd": "SGD, Nesterov momentum", "adamw": "AdamW", "muon": "Muon, on convolutions"}
 # What is typed stays while other pages are looked at.
 KEEP: dict[str, Any] = {"persist_state": "session"}
 
@@ -46,9 +48,9 @@ def advanced(recipe: str, data: str, network: dict[str, Any]) -> dict[str, Any]:
         with optimisation:
             st.markdown("**Optimisation**")
             chosen["batch_size"] = number("Batch size", "batch_size", 2, 4096, 1, help="Images a step.")
-            chosen["optimizer"] = choice("Optimizer", "optimizer", {"sgd": "SGD, Nesterov momentum", "adamw": "AdamW"})
+            chosen["optimizer"] = choice("Optimizer", "optimizer", OPTIMIZERS)
             tenth = 10 if starts else 1
-            peak, decay = (0.1, 5e-4) if chosen["optimizer"] == "sgd" else (0.002, 0.05)
+            peak, decay = RATES[chosen["optimizer"]]
             chosen["learning_rate"] = number(
                 "Learning rate",
                 "learning_rate",
@@ -64,7 +66,7 @@ def advanced(recipe: str, data: str, network: dict[str, Any]) -> dict[str, Any]:
                 chosen["warmup"] = number(
                     "Warm-up", "warmup", 0.0, 100.0, 0.5, help="How many epochs the learning rate rises first."
                 )
-            if chosen["optimizer"] == "adamw":
+            if chosen["optimizer"] != usual["optimizer"]:
                 usual["weight_decay"] = None
             chosen["weight_decay"] = number(
                 "Weight decay",
@@ -76,9 +78,10 @@ def advanced(recipe: str, data: str, network: dict[str, Any]) -> dict[str, Any]:
                 format="%g",
                 placeholder=f"{decay:g}",
             )
-            chosen["decay"] = choice(
-                "What decays", "decay", {"all": "All weights", "kernels": "Kernels, not biases and norms"}
-            )
+            if chosen["optimizer"] != "muon":
+                chosen["decay"] = choice(
+                    "What decays", "decay", {"all": "All weights", "kernels": "Kernels, not biases and norms"}
+                )
             chosen["label_smoothing"] = number("Label smoothing", "label_smoothing", 0.0, 0.9, 0.05)
             chosen["clip"] = number("Clip gradients to", "clip", 0.0, 100.0, 0.5, help="0 is off, 1 is usual.")
             chosen["ema"] = number(

@@ -12,7 +12,7 @@ from typing import Any
 
 from condconv_mlx.cli.datasets import warn_of_skipped
 from condconv_mlx.cli.download import confirm_download
-from condconv_mlx.cli.training_arguments import OF_THE_MODEL, add_arguments, flag
+from condconv_mlx.cli.training_arguments import OF_THE_MODEL, RATES, add_arguments, flag
 from condconv_mlx.durations import roughly
 
 RESTING = 0.1  # share of the time that a run in the background leaves to others
@@ -164,7 +164,7 @@ def _fresh(args: argparse.Namespace, load: Callable[[str], Any]) -> _Plan:
 
     names = {field.name for field in fields(TrainingSettings)}
     chosen = {name: value for name, value in vars(args).items() if name in names and value is not None}
-    usual = {"learning_rate": 0.002, "weight_decay": 0.05} if args.optimizer == "adamw" else {"learning_rate": 0.1}
+    usual: dict[str, Any] = dict(zip(("learning_rate", "weight_decay"), RATES[args.optimizer or "sgd"], strict=True))
     if args.start:
         usual["learning_rate"] /= 10
     if args.background:

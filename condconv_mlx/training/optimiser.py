@@ -8,17 +8,27 @@ import mlx.core as mx
 import mlx.nn as nn
 import mlx.optimizers as optim
 
+from condconv_mlx.training.muon import Muon
 from condconv_mlx.training.settings import TrainingSettings
 
 # Of the one-cycle schedule, as PyTorch's OneCycleLR has them.
 RISING, START, END = 0.3, 1 / 25, 1 / 25e4
+BESIDE_MUON = 4.0  # times its learning rate: for SGD, of what is no kernel of a convolution
 
 Schedule = Callable[[mx.array], mx.array]
 
 
 def optimizer_for(settings: TrainingSettings, steps: int, steps_per_epoch: int) -> optim.Optimizer:
-    """SGD or AdamW with the schedule of a run of `steps` steps."""
+    """SGD, AdamW or Muon with the schedule of a run of `steps` steps.
+
+    Muon is for the kernels of convolutions, and they alone decay; the rest is trained by SGD, at `BESIDE_MUON` times
+    the rate.
+    """
     schedule = learning_rates(settings, steps, steps_per_epoch)
+    if settings.optimizer == "muon":
+        muon = Muon(schedule, momentum=0.9, weight_decay=settings.weight_decay)
+        rest = optim.SGD(lambda step: BESIDE_MUON * schedule(step), momentum=0.9, nesterov=True)
+        return optim.MultiOptimizer([muon, rest], [_is_convolution])
 
     def optimizer(weight_decay: float) -> optim.Optimizer:
         if settings.optimizer == "adamw":
@@ -33,6 +43,11 @@ def optimizer_for(settings: TrainingSettings, steps: int, steps_per_epoch: int) 
 def _is_kernel(name: str, value: mx.array) -> bool:
     """Whether a parameter multiplies inputs: neither a bias, in CondConv a matrix, nor that of a normalisation."""
     return name.rpartition(".")[2] == "weight" and value.ndim > 1
+
+
+def _is_convolution(name: str, value: mx.array) -> bool:
+    """Whether a parameter is the kernel, or kernels, of a convolution of more than one channel a group."""
+    return value.ndim > 3 and value.shape[-1] > 1
 
 
 def learning_rates(settings: TrainingSettings, steps: int, steps_per_epoch: int) -> Schedule:

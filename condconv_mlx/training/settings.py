@@ -20,7 +20,7 @@ class TrainingSettings:
 
     epochs: float = 30
     batch_size: int = 128
-    optimizer: str = "sgd"  # with Nesterov momentum 0.9; or "adamw"
+    optimizer: str = "sgd"  # with Nesterov momentum 0.9; "adamw" or "muon"
     learning_rate: float = 0.1
     schedule: str = "cosine"  # or "one-cycle"
     weight_decay: float = 5e-4
@@ -57,7 +57,7 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         for name, choices in (
-            ("optimizer", ("sgd", "adamw")),
+            ("optimizer", ("sgd", "adamw", "muon")),
             ("schedule", ("cosine", "one-cycle")),
             ("decay", ("all", "kernels")),
             ("mixing", ("auto", "kernels", "outputs")),

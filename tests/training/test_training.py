@@ -40,7 +40,7 @@ def log(folder):
     return read_log(folder).epochs
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "muon"])
 @pytest.mark.parametrize("stop", [3, 6])
 def test_a_resumed_run_equals_an_uninterrupted_one(dataset, tmp_path, optimizer, stop):
     settings = TrainingSettings(epochs=2, batch_size=16, holdout=16, optimizer=optimizer, learning_rate=0.01)
@@ -75,6 +75,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(dataset, tmp_path, optimizer,
         {"optimizer": "adamw", "ema": 0.9, "clip": 1.0, "decay": "kernels", "accumulate": 2, "mixup": 0.2},
         {"checkpointing": True, "balance": 0.1, "temperature": 5.0, "temperature_epochs": 1.0, "mixing": "outputs"},
         {"precision": "bfloat16"},
+        {"optimizer": "muon", "checkpointing": True},
     ],
 )
 def test_a_compiled_run_equals_a_plain_one(dataset, tmp_path, monkeypatch, options):
@@ -182,7 +183,7 @@ def test_too_few_images(dataset, tmp_path):
 @pytest.mark.parametrize(
     ("bad", "says"),
     [
-        ({"optimizer": "lion"}, '"sgd" or "adamw", got "lion"'),
+        ({"optimizer": "lion"}, '"sgd" or "adamw" or "muon", got "lion"'),
         ({"epochs": 0}, "epochs must be above 0, got 0"),
         ({"epochs": float("inf")}, "epochs must be finite, got inf"),
         ({"learning_rate": float("nan")}, "learning_rate must be finite, got nan"),

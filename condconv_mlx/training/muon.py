@@ -57,18 +57,22 @@ def orthogonal(matrices: mx.array) -> mx.array:
     """About U V^T of the singular value decomposition U S V^T: matrices (..., M, N), singular values near 1.
 
     They end between 0.3 and 1.3, unless they are small beside the largest. The iterations are on the smaller Gram
-    matrix alone, which the polynomials of them commute with: for M <= N about 2 M² N + 4 M³ an iteration
+    matrix alone, which the polynomials of them commute with: for M <= N about 2 M² N + 4 M³ an iteration,
     multiply-adds.
     """
     tall = matrices.shape[-2] > matrices.shape[-1]
     x = matrices.swapaxes(-1, -2) if tall else matrices
-    x = x / (mx.linalg.norm(x, axis=(-2, -1), keepdims=True) + 1e-7)
-    gram, product = x @ x.swapaxes(-1, -2), None
-    a, b, c = QUINTIC
-    for number in range(ITERATIONS):
-        factor = a * mx.eye(gram.shape[-1], dtype=gram.dtype) + b * gram + c * (gram @ gram)
-        product = factor if product is None else factor @ product
-        if number < ITERATIONS - 1:
-            gram = factor @ (factor @ gram)
+    x = x / (mx.linalg.norm(x, axis=[-2, -1], keepdims=True) + 1e-7)
+    gram = x @ x.swapaxes(-1, -2)
+    product = factor = _polynomial(gram)
+    for _ in range(ITERATIONS - 1):
+        gram = factor @ (factor @ gram)
+        factor = _polynomial(gram)
+        product = factor @ product
     x = product @ x
     return x.swapaxes(-1, -2) if tall else x
+
+
+def _polynomial(gram: mx.array) -> mx.array:
+    a, b, c = QUINTIC
+    return a * mx.eye(gram.shape[-1], dtype=gram.dtype) + b * gram + c * (gram @ gram)

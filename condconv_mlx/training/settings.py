@@ -15,7 +15,8 @@ class TrainingSettings:
 
     With the cosine schedule the learning rate rises linearly from 0 for `warmup` epochs, then falls to 0 along a
     cosine. The one-cycle schedule (Smith and Topin, arXiv 1708.07120) rises from a 25th along half a cosine for the
-    first three tenths of the run, then falls to a 250,000th; the momentum stays as it is.
+    first three tenths of the run, then falls to a 250,000th; the momentum stays as it is. With Muon only the kernels of
+    convolutions decay, whatever `decay` says, see `training.muon`.
     """
 
     epochs: float = 30

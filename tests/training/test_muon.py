@@ -82,7 +82,8 @@ def test_it_is_for_convolutions_and_the_rest_goes_by_sgd():
     optimizer.init(parameters)
     before = {name: np.array(value) for name, value in tree_flatten(parameters)}
     convolutions = {name for name, value in before.items() if value.ndim > 3}
-    assert convolutions == {"stem.weight"} | {f"blocks.{block}.conv{conv}.weight" for block in range(3) for conv in (1, 2)}
+    of_blocks = {f"blocks.{block}.conv{number}.weight" for block in range(3) for number in (1, 2)}
+    assert convolutions == {"stem.weight"} | of_blocks
     optimizer.update(model, tree_map(mx.ones_like, parameters))
     for name, value in tree_flatten(model.trainable_parameters()):
         moved = np.array(value) - before[name]

@@ -1,7 +1,9 @@
 """Kernels as tiled pictures: one tile for each input channel, side by side on one colour scale."""
 
+import copy
 import math
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -78,34 +80,59 @@ def kernel_tiles(
     rows = math.ceil(len(kernels) / columns)
     bottom = COLORBAR if scale else 0
     height = CAPTION + rows * size + (rows - 1) * CAPTION + bottom
-    figure = make_subplots(
-        rows,
-        columns,
-        subplot_titles=list(captions),
-        horizontal_spacing=SPACING,
-        vertical_spacing=CAPTION / (height - CAPTION - bottom),
-    )
-    figure.update_annotations(font={"size": 13}, yshift=2)
-    for i, kernel in enumerate(kernels):
-        position = {"row": i // columns + 1, "col": i % columns + 1}
+    look = copy.deepcopy(_grid(rows, columns, CAPTION / (height - CAPTION - bottom)))
+    traces, shapes = [], []
+    for i, (kernel, caption, place) in enumerate(zip(kernels, captions, _axes(rows * columns), strict=False)):
+        trace: Any
         if color and kernel.ndim == 3 and kernel.shape[-1] == 3:
             tall, wide = kernel.shape[:2]
-            figure.add_trace(_colored(kernel, captions[i], limit), **position)
+            trace = _colored(kernel, caption, limit)
         else:
-            trace = _tiled(kernel, captions[i], quantity)
+            trace = _tiled(kernel, caption, quantity)
             tall, wide = trace.z.shape
-            figure.add_trace(trace, **position)
-        anchor = figure.get_subplot(**position).xaxis.plotly_name.replace("axis", "")
-        figure.update_yaxes(autorange="reversed", scaleanchor=anchor, **position)
+        traces.append(trace.update(xaxis=place[0], yaxis=place[1]))
+        look["annotations"][i]["text"] = caption
         if emphasised:
             pad = 0.5 + 0.04 * max(tall, wide)
             frame = {"x0": -pad, "y0": -pad, "x1": wide - 1 + pad, "y1": tall - 1 + pad}
-            figure.add_shape(type="rect", **frame, line={"color": ACCENT, "width": 2}, **position)
+            line = {"color": ACCENT, "width": 2}
+            shapes.append({"type": "rect", "xref": place[0], "yref": place[1], "line": line, **frame})
+    look |= {
+        "annotations": look["annotations"][: len(kernels)],
+        "shapes": shapes,
+        "coloraxis": _scale(limit, scale, quantity),
+    }
+    figure = go.Figure(traces, look)
+    return layout(figure, height, CAPTION, bottom)
+
+
+@cache
+def _grid(rows: int, columns: int, spacing: float) -> dict[str, Any]:
+    """The layout of so many pictures with captions yet without text, as plain JSON: Plotly takes its time to make it.
+
+    Args:
+        spacing: between rows, as a share of the height.
+    """
+    figure = make_subplots(
+        rows,
+        columns,
+        subplot_titles=[" "] * (rows * columns),
+        horizontal_spacing=SPACING,
+        vertical_spacing=spacing,
+    )
+    figure.update_annotations(font={"size": 13}, yshift=2)
     figure.update_xaxes(visible=False, fixedrange=True, constrain="domain")
     # Under its caption, where the page is too narrow for pictures as high as their room.
-    figure.update_yaxes(visible=False, fixedrange=True, constrain="domain", constraintoward="top")
-    figure.update_layout(coloraxis=_scale(limit, scale, quantity))
-    return layout(figure, height, CAPTION, bottom)
+    figure.update_yaxes(visible=False, fixedrange=True, constrain="domain", constraintoward="top", autorange="reversed")
+    for x, y in _axes(rows * columns):
+        figure.layout[y.replace("y", "yaxis")].scaleanchor = x
+    # Every figure begins with a template of its own.
+    return {name: value for name, value in figure.to_plotly_json()["layout"].items() if name != "template"}
+
+
+def _axes(count: int) -> list[tuple[str, str]]:
+    """Of each picture of a grid, in reading order, as `make_subplots` names them: x and y, x2 and y2, …"""
+    return [(f"x{number}", f"y{number}") if number > 1 else ("x", "y") for number in range(1, count + 1)]
 
 
 def fitting_height(count: int, columns: int, size: int, width: str) -> str:

@@ -195,6 +195,20 @@ def test_tiles_share_one_symmetric_scale() -> None:
     assert row.layout.coloraxis.cmax == 2.0 and row.layout.coloraxis.showscale is False
 
 
+def test_figures_of_one_grid_share_nothing() -> None:
+    kernels = [np.ones((3, 3, 2))] * 3
+    first = kernel_tiles(kernels, ["a", "b", "c"], columns=2, emphasised=True)
+    first.update_yaxes(visible=True)
+    first.layout.annotations[0].text = "changed"
+    second = kernel_tiles(kernels[:1], ["d"], columns=2)
+    third = kernel_tiles(kernels, ["e", "f", "g"], columns=2)
+    assert [len(figure.layout.shapes) for figure in (first, second, third)] == [3, 0, 0]
+    assert [note.text for note in second.layout.annotations] == ["d"]
+    assert [note.text for note in third.layout.annotations] == ["e", "f", "g"]
+    assert not third.layout.yaxis.visible and third.layout.yaxis4.scaleanchor == "x4"
+    assert [(trace.xaxis, trace.yaxis) for trace in third.data] == [("x", "y"), ("x2", "y2"), ("x3", "y3")]
+
+
 def test_kernels_of_zeros_and_wrong_shapes() -> None:
     assert kernel_tiles([np.zeros((3, 3, 2))], ["nil"]).layout.coloraxis.cmax > 0
     with pytest.raises(ValueError, match="1 and 2"):

@@ -8,7 +8,7 @@ import mlx.optimizers as optim
 
 from condconv_mlx.functional.streams import at_once, cut, parts
 
-ITERATIONS = 3  # of Newton and Schulz; more make no difference to training
+ITERATIONS = 3  # of Newton and Schulz, as in airbench94_muon, which trains a network like condconv_small
 IN_PARTS = 1e7  # multiply-adds of one product from which experts are computed in parts
 QUINTIC = (3.4445, -4.7750, 2.0315)  # of their polynomial, steep at 0 (Jordan, "Muon")
 

@@ -147,6 +147,10 @@ def test_thorough_is_the_recipe_of_the_shipped_weights(weights: Path, runs: Path
     app.selectbox(key="train optimizer thorough").set_value("adamw")
     app.selectbox(key="train schedule thorough").set_value("one-cycle").run()
     assert "--weight-decay" not in command(app) and "--warmup" not in command(app)
+    # With Muon only the kernels of convolutions decay.
+    app.selectbox(key="train optimizer thorough").set_value("muon").run()
+    assert "--optimizer muon" in command(app) and "decay" not in command(app)
+    assert not [box for box in app.selectbox if box.label == "What decays"]
     app.selectbox(key="train on").set_value("fashion_mnist").run()
     assert "--jitter" in command(app) and "--hue" not in command(app)
 

@@ -55,7 +55,7 @@ def advanced(recipe: str, data: str, network: dict[str, Any]) -> dict[str, Any]:
                 help="Muon learns in fewer epochs, and a step takes a tenth longer.",
             )
             tenth = 10 if starts else 1
-            peak, decay = RATES[chosen["optimizer"]]
+            rates = RATES[chosen["optimizer"]]
             chosen["learning_rate"] = number(
                 "Learning rate",
                 "learning_rate",
@@ -63,7 +63,7 @@ def advanced(recipe: str, data: str, network: dict[str, Any]) -> dict[str, Any]:
                 10.0,
                 0.01,
                 format="%g",
-                placeholder=f"{peak / tenth:g}",
+                placeholder=f"{rates['learning_rate'] / tenth:g}",
                 help="At its peak.",
             )
             chosen["schedule"] = choice("Schedule", "schedule", {"cosine": "Cosine", "one-cycle": "One cycle"})
@@ -81,7 +81,7 @@ def advanced(recipe: str, data: str, network: dict[str, Any]) -> dict[str, Any]:
                 0.0005,
                 case=f" {chosen['optimizer']}",
                 format="%g",
-                placeholder=f"{decay:g}",
+                placeholder=f"{rates['weight_decay']:g}",
             )
             if chosen["optimizer"] != "muon":
                 chosen["decay"] = choice(

@@ -82,7 +82,7 @@ def kernel_tiles(
     height = CAPTION + rows * size + (rows - 1) * CAPTION + bottom
     look = copy.deepcopy(_grid(rows, columns, CAPTION / (height - CAPTION - bottom)))
     traces, shapes = [], []
-    for i, (kernel, caption, place) in enumerate(zip(kernels, captions, _axes(rows * columns), strict=False)):
+    for i, (kernel, caption, place) in enumerate(zip(kernels, captions, _axes(len(kernels)), strict=True)):
         trace: Any
         if color and kernel.ndim == 3 and kernel.shape[-1] == 3:
             tall, wide = kernel.shape[:2]

@@ -164,7 +164,7 @@ def _fresh(args: argparse.Namespace, load: Callable[[str], Any]) -> _Plan:
 
     names = {field.name for field in fields(TrainingSettings)}
     chosen = {name: value for name, value in vars(args).items() if name in names and value is not None}
-    usual: dict[str, Any] = dict(zip(("learning_rate", "weight_decay"), RATES[args.optimizer or "sgd"], strict=True))
+    usual = dict(RATES[args.optimizer or "sgd"])
     if args.start:
         usual["learning_rate"] /= 10
     if args.background:

@@ -10,8 +10,12 @@ from condconv_mlx.cli.download import add_yes
 
 # What belongs to the network. A run that goes on has it from its folder.
 OF_THE_MODEL = ("model", "experts", "width", "router_dropout", "routing", "norm")
-# Optimizer -> peak of the learning rate and weight decay, where nothing is said.
-RATES = {"sgd": (0.1, 5e-4), "adamw": (0.002, 0.05), "muon": (0.03, 0.015)}
+# By optimizer, where nothing is said. The learning rate is its peak.
+RATES = {
+    "sgd": {"learning_rate": 0.1, "weight_decay": 5e-4},
+    "adamw": {"learning_rate": 0.002, "weight_decay": 0.05},
+    "muon": {"learning_rate": 0.03, "weight_decay": 0.015},
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -88,13 +92,17 @@ def _optimisation(group: Any) -> None:
         choices=tuple(RATES),
         help="default: sgd, with Nesterov momentum 0.9; muon learns in fewer epochs, and a step takes a tenth longer",
     )
-    rates, decays = (", ".join(f"{values[i]:g} for {name}" for name, values in RATES.items()) for i in (0, 1))
-    group.add_argument("--learning-rate", type=float, help=f"its peak (default: {rates}; with --from a tenth)")
+
+    def usual(setting: str) -> str:
+        return ", ".join(f"{values[setting]:g} for {name}" for name, values in RATES.items())
+
+    help = f"its peak (default: {usual('learning_rate')}; with --from a tenth)"
+    group.add_argument("--learning-rate", type=float, help=help)
     group.add_argument(
         "--schedule", choices=("cosine", "one-cycle"), help="one-cycle rises for three tenths (default: cosine)"
     )
     group.add_argument("--warmup", type=float, help="epochs in which cosine rises first (default: 1)")
-    group.add_argument("--weight-decay", type=float, help=f"default: {decays}")
+    group.add_argument("--weight-decay", type=float, help=f"default: {usual('weight_decay')}")
     group.add_argument(
         "--decay",
         choices=("all", "kernels"),

@@ -1,6 +1,7 @@
 """Names of architectures."""
 
 from collections.abc import Callable
+from dataclasses import fields
 from functools import partial
 from typing import Any
 
@@ -19,7 +20,15 @@ _BUILDERS: dict[str, Callable[..., tuple[nn.Module, dict[str, Any]]]] = {
     "mobilenet_v2": mobilenet_v2.build,
     "resnet50": resnet50.build,
 }
-
+_SETTINGS: dict[str, type] = {
+    "condconv_small": condconv_small.Settings,
+    "efficientnet_b0": efficientnet.Settings,
+    "efficientnet_b1": efficientnet.Settings,
+    "mnasnet_a1": mnasnet_a1.Settings,
+    "mobilenet_v1": mobilenet_v1.Settings,
+    "mobilenet_v2": mobilenet_v2.Settings,
+    "resnet50": resnet50.Settings,
+}
 
 # Side of the square images that a network is made for, in pixels.
 _IMAGE_SIZES = {"condconv_small": 32, "efficientnet_b1": 240}
@@ -57,15 +66,19 @@ def create_model(
         plain JSON and travel with saved weights.
 
     Raises:
-        ValueError: for an unknown name or setting.
+        ValueError: for an unknown name or setting, or a value that does not fit.
     """
     if name not in _BUILDERS:
         hint = did_you_mean(name, list_models())
         raise ValueError(f'[create_model] name must be one of {list_models()}, got "{name}".{hint}')
+    known = [field.name for field in fields(_SETTINGS[name])]
+    if unknown := [option for option in options if option not in known]:
+        hint = did_you_mean(unknown[0], known)
+        raise ValueError(f"[create_model] {name} has no such setting: {unknown[0]}. It has {', '.join(known)}.{hint}")
     try:
         model, settings = _BUILDERS[name](num_classes=num_classes, num_experts=num_experts, **options)
     except TypeError as error:
-        raise ValueError(f"[create_model] {name} has no such setting: {error}.") from error
+        raise ValueError(f"[create_model] a setting of {name} has the wrong type: {error}.") from error
     # Not children of the module: nn.Module keeps dictionaries as containers of parameters, so go around it.
     config = {"name": name, **settings}
     if norm != "batch":

@@ -148,8 +148,12 @@ def test_unknown_names_and_settings():
         create_model("mobilenet-v2")
     with pytest.raises(ValueError, match=r"width must be between 0.25 and 1, got 2"):
         create_model("mobilenet_v1", width=2)
-    with pytest.raises(ValueError, match="efficientnet_b0 has no such setting: .*depth"):
+    with pytest.raises(ValueError, match="efficientnet_b0 has no such setting: depth. It has num_classes, "):
         create_model("efficientnet_b0", depth=3)
+    with pytest.raises(ValueError, match="resnet50 has no such setting: small_image. .* Did you mean small_images?"):
+        create_model("resnet50", small_image=True)
+    with pytest.raises(ValueError, match="a setting of mobilenet_v1 has the wrong type"):
+        create_model("mobilenet_v1", width="half")
     assert set(PAPER) < set(list_models())
 
 

@@ -1,5 +1,7 @@
 """What every data set looks like once it is loaded."""
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -36,6 +38,12 @@ class Dataset:
         """How many training and test images each class has."""
         train, test = (np.bincount(of, minlength=len(self.labels)) for of in (self.train_labels, self.test_labels))
         return {label: (int(a), int(b)) for label, a, b in zip(self.labels, train, test, strict=True)}
+
+    def digest(self) -> str:
+        """Another one when the classes or the training images' classes, by place, are others."""
+        given = hashlib.sha256(json.dumps(self.labels).encode())
+        given.update(self.train_labels.astype("<i4").tobytes())
+        return given.hexdigest()[:16]
 
     def summary(self) -> str:
         """One line: the classes with the number of their images, both splits, the size of an image, what was left out.

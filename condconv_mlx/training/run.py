@@ -13,11 +13,11 @@ from mlx.utils import tree_flatten, tree_unflatten
 from condconv_mlx.checkpoint import named_arrays
 from condconv_mlx.data import Dataset, normalise, statistics
 from condconv_mlx.static_layers import Conv2d
-from condconv_mlx.training.distributed import rank_and_size, same_as_first, told_by_first
+from condconv_mlx.training.distributed import rank_and_size, same_as_first, sums, told_by_first
 from condconv_mlx.training.finetuning import freeze_backbone
 from condconv_mlx.training.log import drop_lines_after
 from condconv_mlx.training.optimiser import optimizer_for
-from condconv_mlx.training.run_folder import load_state, write_json
+from condconv_mlx.training.run_folder import load_state, read_json, write_json
 from condconv_mlx.training.settings import TrainingSettings
 from condconv_mlx.training.whitening import whiten
 
@@ -93,6 +93,9 @@ def begin(
 ) -> Run:
     """A run before its first step, or as it was at its checkpoint."""
     rank, _ = rank_and_size()
+    digest = dataset.digest()
+    if sums([digest != told_by_first(lambda: digest)])[0]:
+        raise ValueError("the training images are not the same for all processes")
     images = dataset.train_images
     order = np.random.default_rng([settings.seed, 0]).permutation(len(images))
     held_out, kept = order[: settings.holdout], order[settings.holdout :]
@@ -117,6 +120,7 @@ def begin(
     state = State()
     if resume:
         saved = told_by_first(lambda: load_state(folder, model, optimizer, average))
+        _check_began_with(digest, dataset, folder)
         # A run of an earlier version has no sums, and was saved only where they begin anew.
         epoch, line = (Sums(**saved.pop(name, {})) for name in ("epoch", "line"))
         state = State(**saved, epoch=epoch, line=line)
@@ -130,6 +134,7 @@ def begin(
             {
                 "data": data,
                 "source": dataset.source,
+                "digest": digest,
                 "config": model.config,
                 "training": asdict(settings),
                 "pretrained": pretrained,
@@ -150,3 +155,16 @@ def begin(
         state=state,
         saved=state.step if resume else None,
     )
+
+
+def _check_began_with(digest: str, dataset: Dataset, folder: Path) -> None:
+    """`ValueError` unless a run that goes on began with these training images.
+
+    Which ones are held out goes by their places: with others it would be measured on images that it has seen.
+    """
+    # A run of an earlier version does not say.
+    if digest != told_by_first(lambda: read_json(folder / "settings.json").get("digest", digest)):
+        raise ValueError(
+            f"the training images of {dataset.name} are no longer those that {folder} began with: put them back, "
+            f"or begin a new run with --from {folder / 'best.safetensors'}"
+        )

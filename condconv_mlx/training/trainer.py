@@ -59,7 +59,8 @@ def train(
         A summary: epochs, seconds, the best epoch and its held-out accuracy.
 
     Raises:
-        ValueError: if the data do not fit the model or the settings, or the folder already holds another run.
+        ValueError: if the data do not fit the model or the settings, or are not those that the run began with, or the
+            folder already holds another run.
         Diverged: if the loss or a weight is no longer finite.
         Stopped: after SIGINT or SIGTERM, once all is saved.
         OSError: if a checkpoint cannot be written. The one before stays.

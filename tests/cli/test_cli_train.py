@@ -258,3 +258,29 @@ def test_a_run_goes_on_from_any_folder(pictures, tmp_path, capsys, monkeypatch):
     assert json.loads((tmp_path / "run" / "settings.json").read_text())["data"] == f"folder:{pictures}"
     monkeypatch.chdir(tmp_path)
     assert main(["train", "--resume", "run", "--epochs", "3"]) == 0
+
+
+def test_a_run_goes_on_with_its_own_pictures_alone(pictures, tmp_path, capsys):
+    folder, run = tmp_path / "pictures", tmp_path / "run"
+    shutil.copytree(pictures, folder)
+    assert main(["train", "--data", f"folder:{folder}", "--out", str(run), *TINY]) == 0
+    more = folder / "train" / "red" / "more.png"
+    shutil.copy(next((folder / "train" / "red").iterdir()), more)
+    before = {path: path.read_bytes() for path in run.iterdir()}
+    assert main(["train", "--resume", str(run), "--epochs", "3"]) == 1
+    assert "are no longer those that" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in run.iterdir() if path.name != "run.lock"}.items() <= before.items()
+
+    more.unlink()
+    for split in ("train", "test"):  # as many, in as many classes, but another class
+        (folder / split / "red").rename(folder / split / "rose")
+    assert main(["train", "--resume", str(run), "--epochs", "3"]) == 1
+    assert "are no longer those that" in capsys.readouterr().err
+
+    for split in ("train", "test"):
+        (folder / split / "rose").rename(folder / split / "red")
+    settings = json.loads((run / "settings.json").read_text())
+    del settings["digest"]  # as an earlier version left it
+    (run / "settings.json").write_text(json.dumps(settings))
+    assert main(["train", "--resume", str(run), "--epochs", "3"]) == 0
+    assert json.loads((run / "settings.json").read_text())["digest"]

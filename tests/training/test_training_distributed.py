@@ -113,6 +113,13 @@ def test_synchronised_batch_normalisation_trains_to_the_weights_of_one(tmp_path)
     assert np.allclose([line["loss"] for line in one], [line["loss"] for line in two], atol=1e-4)
 
 
+def test_processes_with_other_images_do_not_begin(tmp_path, capfd):
+    other = NORMALISED.replace("dataset = ", "labels[:rank] = 1 - labels[:rank]\ndataset = ")
+    assert launch([sys.executable, "-c", other, str(tmp_path / "run")], 2) == 1
+    assert capfd.readouterr().err.count("ValueError: the training images are not the same for all processes") == 2
+    assert saved_step(tmp_path / "run") is None
+
+
 @pytest.mark.parametrize("number, status", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_two_processes_stop_together_and_save(pictures, tmp_path, number, status):
     run = tmp_path / "run"

@@ -11,23 +11,15 @@ from condconv_mlx.models import condconv_small, efficientnet, mnasnet_a1, mobile
 from condconv_mlx.models.norms import replace_norms
 from condconv_mlx.names import did_you_mean
 
-_BUILDERS: dict[str, Callable[..., tuple[nn.Module, dict[str, Any]]]] = {
-    "condconv_small": condconv_small.build,
-    "efficientnet_b0": partial(efficientnet.build, "efficientnet_b0"),
-    "efficientnet_b1": partial(efficientnet.build, "efficientnet_b1"),
-    "mnasnet_a1": mnasnet_a1.build,
-    "mobilenet_v1": mobilenet_v1.build,
-    "mobilenet_v2": mobilenet_v2.build,
-    "resnet50": resnet50.build,
-}
-_SETTINGS: dict[str, type] = {
-    "condconv_small": condconv_small.Settings,
-    "efficientnet_b0": efficientnet.Settings,
-    "efficientnet_b1": efficientnet.Settings,
-    "mnasnet_a1": mnasnet_a1.Settings,
-    "mobilenet_v1": mobilenet_v1.Settings,
-    "mobilenet_v2": mobilenet_v2.Settings,
-    "resnet50": resnet50.Settings,
+# What builds each, and the settings that it takes.
+_ARCHITECTURES: dict[str, tuple[Callable[..., tuple[nn.Module, dict[str, Any]]], type]] = {
+    "condconv_small": (condconv_small.build, condconv_small.Settings),
+    "efficientnet_b0": (partial(efficientnet.build, "efficientnet_b0"), efficientnet.Settings),
+    "efficientnet_b1": (partial(efficientnet.build, "efficientnet_b1"), efficientnet.Settings),
+    "mnasnet_a1": (mnasnet_a1.build, mnasnet_a1.Settings),
+    "mobilenet_v1": (mobilenet_v1.build, mobilenet_v1.Settings),
+    "mobilenet_v2": (mobilenet_v2.build, mobilenet_v2.Settings),
+    "resnet50": (resnet50.build, resnet50.Settings),
 }
 
 # Side of the square images that a network is made for, in pixels.
@@ -36,7 +28,7 @@ _IMAGE_SIZES = {"condconv_small": 32, "efficientnet_b1": 240}
 
 def list_models() -> list[str]:
     """Names that `create_model` takes."""
-    return sorted(_BUILDERS)
+    return sorted(_ARCHITECTURES)
 
 
 def input_shape(model: nn.Module, size: int | None = None) -> tuple[int, int, int]:
@@ -68,15 +60,16 @@ def create_model(
     Raises:
         ValueError: for an unknown name or setting, or a value that does not fit.
     """
-    if name not in _BUILDERS:
+    if name not in _ARCHITECTURES:
         hint = did_you_mean(name, list_models())
         raise ValueError(f'[create_model] name must be one of {list_models()}, got "{name}".{hint}')
-    known = [field.name for field in fields(_SETTINGS[name])]
+    build, settings_of = _ARCHITECTURES[name]
+    known = [field.name for field in fields(settings_of)]
     if unknown := [option for option in options if option not in known]:
         hint = did_you_mean(unknown[0], known)
         raise ValueError(f"[create_model] {name} has no such setting: {unknown[0]}. It has {', '.join(known)}.{hint}")
     try:
-        model, settings = _BUILDERS[name](num_classes=num_classes, num_experts=num_experts, **options)
+        model, settings = build(num_classes=num_classes, num_experts=num_experts, **options)
     except TypeError as error:
         raise ValueError(f"[create_model] a setting of {name} has the wrong type: {error}.") from error
     # Not children of the module: nn.Module keeps dictionaries as containers of parameters, so go around it.

@@ -6,7 +6,7 @@ import streamlit as st
 from streamlit.navigation.page import StreamlitPage
 
 from condconv_mlx import _backend
-from condconv_mlx.app import address
+from condconv_mlx.app import address, timers
 from condconv_mlx.app.parts import ICON, escape
 from condconv_mlx.cpu import tune_process
 
@@ -35,7 +35,10 @@ try:
     page = st.navigation(all_pages, position="top")
     st.session_state["pages"] = {one.url_path: one for one in all_pages}
     address.renew()
-    page.run()
+    try:
+        page.run()
+    finally:
+        timers.silence()
 except _backend.BackendError as error:
     st.error(escape(f"{error}"))
 except Exception as error:

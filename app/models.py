@@ -2,6 +2,7 @@
 
 import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,8 +57,12 @@ def names() -> list[str]:
 
 def trained() -> list[Path]:
     """The best weights of each training run in one of `run_folders`, the newest run first."""
-    found = [path for folder in run_folders() for path in folder.glob(f"*/{BEST}")]
-    return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
+    found: list[tuple[float, Path]] = []
+    for path in (path for folder in run_folders() for path in folder.glob(f"*/{BEST}")):
+        # Its run may be deleted meanwhile.
+        with suppress(OSError):
+            found.append((path.stat().st_mtime, path))
+    return [path for _, path in sorted(found, reverse=True)]
 
 
 def run_folders() -> list[Path]:

@@ -37,6 +37,13 @@ def test_trained_here_comes_after_shipped(runs: Path) -> None:
     assert again.selectbox(key="model").value == app.selectbox(key="model").value
 
 
+def test_a_run_deleted_while_it_is_looked_at_is_left_out(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = runs / "cars" / "best.safetensors"
+    monkeypatch.setattr(models, "run_folders", lambda: [runs])
+    monkeypatch.setattr(Path, "glob", lambda folder, pattern: [folder / "gone" / "best.safetensors", there])
+    assert models.trained() == [there]
+
+
 def test_runs_of_the_working_directory_count_too(
     weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -131,6 +131,9 @@ def fill_form(page: Any, pictures: Path, name: str, opened: bool) -> None:
     page.get_by_text("2 classes, 84 pictures").wait_for()
     page.get_by_role("paragraph").filter(has_text="Advanced").last.click()
     for label, value in {"Epochs": 1000, "Batch size": 8, "Width": 4}.items():
+        # Drawn anew while it is typed into, the form was once seen to close, on a loaded machine.
+        page.wait_for_timeout(200)
+        page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
         fill(page.get_by_role("spinbutton", name=label), str(value))
     fill(page.get_by_role("textbox", name="Name"), name)
     page.locator("code", has_text=re.compile(f"--epochs 1000 --batch-size 8 --width 4 .*{name}")).wait_for()
